@@ -1,0 +1,15 @@
+"""Fixtures every test may use."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests import namespaces
+
+
+@pytest.fixture
+def make_namespace() -> Iterator[Callable[[str], namespaces.Namespace]]:
+    """Make network namespaces by label; all are gone after the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda label="ns": stack.enter_context(namespaces.namespace(label))

@@ -1,0 +1,17 @@
+"""Await a condition instead of sleeping: the one place in the tests that lets time pass."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], *, within: float = 10.0, every: float = 0.01) -> T:
+    """Return the first truthy value of `condition`; fail with its last value when `within` seconds have passed."""
+    deadline = time.monotonic() + within
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within} s; the last answer was {value!r}")
+        time.sleep(every)
+    return value
