@@ -21,11 +21,11 @@ class DataplaneError(Exception):
         return ": ".join([self.request, *reasons, *([self.detail] if self.detail else [])])
 
 
-class NotFound(DataplaneError):
+class NotFound(DataplaneError):  # noqa: N818 - named for the answer, as callers read it
     """What the request names does not exist."""
 
 
-class AlreadyExists(DataplaneError):
+class AlreadyExists(DataplaneError):  # noqa: N818 - as above
     """What the request would make exists."""
 
 
