@@ -1,0 +1,73 @@
+"""The door to one nft table: what the kernel's and the in-memory implementation both promise.
+
+Reading serves restart and repair; nothing decides by it what is desired. Every write is one transaction: all of it
+holds from one packet to the next, or nothing changed and the exception says which operations the kernel refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from dataplane.errors import DataplaneError, NotFound
+from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Table
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """One refused operation, at most one of each. `element` is the position of the refused element within it."""
+
+    index: int
+    code: int
+    element: int | None = None
+    detail: str = ""
+
+
+class TransactionFailed(DataplaneError):
+    """Nothing was changed. `failures` is ordered by operation, and empty when the kernel refused the batch as a whole.
+
+    The kernel goes on after a refused operation, so later failures may only be consequences of the first.
+    """
+
+    def __init__(self, request: str, code: int, *, failures: tuple[Failure, ...] = (), detail: str = "") -> None:
+        super().__init__(request, code, detail=detail)
+        self.failures = failures
+
+
+class TableMissing(NotFound):
+    """Somebody deleted the table, or it was never loaded: load the skeleton and write everything again."""
+
+
+class LoadFailed(DataplaneError):
+    """nft did not accept the text; `detail` is its own message, with the line."""
+
+
+class Nft(Protocol):
+    """One nft table."""
+
+    table: Table
+
+    def load(self, ruleset: str) -> None:
+        """Run nft text as one transaction. Raises LoadFailed."""
+
+    def commit(self, operations: Sequence[Operation]) -> None:
+        """Apply operations in order, as one transaction. Raises TransactionFailed or TableMissing."""
+
+    def table_exists(self) -> bool: ...
+
+    def chains(self) -> tuple[Chain, ...]:
+        """All chains of the table, base chains too."""
+
+    def rules(self, chain: str) -> tuple[InstalledRule, ...]:
+        """The rules of one chain in order; cheap however many chains there are. A missing chain has none."""
+
+    def all_rules(self) -> Mapping[str, tuple[InstalledRule, ...]]:
+        """The rules of every chain that has some, in one dump."""
+
+    def elements(self, set_name: str) -> tuple[Element, ...]:
+        """The elements of a set or map, in no order. Raises NotFound."""
+
+    def list_ruleset(self) -> str:
+        """The table as text, for people. Raises NotFound."""
+
+    def delete_table(self) -> None:
+        """Delete the table with everything in it; an absent one is success."""
