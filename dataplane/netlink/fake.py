@@ -68,7 +68,7 @@ class FakeNetlink:
         )
 
     def create_veth(self, pair: VethPair) -> None:
-        text = f"create veth {pair.host.name}"
+        text = f"create {pair}"
         other = self.kernel.namespaces.get(pair.netns_fd)
         if other is None:
             raise DataplaneError(text, errno.EBADF)

@@ -39,7 +39,7 @@ class Netlink(Protocol):
         """Take an address away. Absent is success."""
 
     def routes(self, protocol: int | None = None) -> tuple[Route, ...]:
-        """The main table's unicast routes, or only those a certain program put there."""
+        """The main table's unicast routes, all but the link-local ones, or only those a certain program put there."""
 
     def add_route(self, route: Route) -> None: ...
 

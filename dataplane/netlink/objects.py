@@ -83,6 +83,10 @@ class VethPair:
     alias: str = ""
     hairpin: bool = False
 
+    def __str__(self) -> str:
+        bridge = f" on bridge {self.master}" if self.master else ""
+        return f"veth {self.host.name}{bridge} with {self.peer.name} in namespace descriptor {self.netns_fd}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterfaceAddress:
