@@ -105,6 +105,18 @@ class ApiError(Exception):
         return self.details.retry_after_seconds if self.details else 0
 
 
+class Unreachable(Exception):
+    """No answer at all: refused, timed out, broken off, or not the server its certificate should name."""
+
+    def __init__(self, server: str, why: str) -> None:
+        super().__init__(server, why)
+        self.server = server
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.server} does not answer: {self.why}"
+
+
 class BadRequest(ApiError):
     code = 400
     reason = "BadRequest"
