@@ -199,12 +199,12 @@ def test_link_local_addresses_are_not_listed(bridged: World) -> None:
 
 
 def test_an_address_twice_is_refused(bridged: World) -> None:
-    with pytest.raises(AlreadyExists, match="add address 10.1.0.1/24 to br0"):
+    with pytest.raises(AlreadyExists, match=r"add address 10.1.0.1/24 to br0"):
         bridged.node.add_address("br0", GATEWAY)
 
 
 def test_an_address_on_an_absent_link_is_not_found(world: World) -> None:
-    with pytest.raises(NotFound, match="no link br0|ENODEV"):
+    with pytest.raises(NotFound, match=r"no link br0|ENODEV"):
         world.node.add_address("br0", GATEWAY)
 
 
@@ -264,7 +264,7 @@ def test_routes_of_other_programs_are_not_ours(bridged: World) -> None:
 
 def test_a_second_route_to_the_same_destination_is_refused_and_changes_nothing(bridged: World) -> None:
     bridged.node.add_route(TO_FAR)
-    with pytest.raises(AlreadyExists, match="add route 10.2.0.0/24"):
+    with pytest.raises(AlreadyExists, match=r"add route 10.2.0.0/24"):
         bridged.node.add_route(Route(destination=FAR, device="br0", protocol=Protocol.STATIC))
     assert bridged.node.routes(Protocol.PODWIRE) == (TO_FAR,)
 
@@ -297,7 +297,7 @@ def test_a_route_through_an_absent_link_is_not_found(bridged: World) -> None:
 
 
 def test_a_route_through_a_gateway_that_is_not_on_link_is_refused(bridged: World) -> None:
-    with pytest.raises(DataplaneError, match="via 192.0.2.1") as failure:
+    with pytest.raises(DataplaneError, match=r"via 192.0.2.1") as failure:
         bridged.node.add_route(Route(destination=FAR, gateway=ip_address("192.0.2.1"), device="br0"))
     assert failure.value.code == errno.ENETUNREACH
 
@@ -333,5 +333,5 @@ def test_the_way_to_a_far_network_is_its_gateway(bridged: World) -> None:
 
 
 def test_without_a_way_it_is_not_found(world: World) -> None:
-    with pytest.raises(NotFound, match="route to 10.2.0.5"):
+    with pytest.raises(NotFound, match=r"route to 10.2.0.5"):
         world.node.route_to(ip_address("10.2.0.5"))
