@@ -15,7 +15,7 @@ import msgspec
 
 from dataplane import errors
 from dataplane.nft import expressions
-from dataplane.nft.interface import Failure, TableMissing, TransactionFailed
+from dataplane.nft.interface import Failure, GenerationChanged, TableMissing, TransactionFailed
 from dataplane.nft.objects import (
     AddChain,
     AddElements,
@@ -63,6 +63,7 @@ class FakeNft:
         self._base_chains = frozenset(base_chains)
         self._skeleton_chains = (*chains, *self._base_chains)
         self._state: _State | None = None
+        self._generation = 1
 
     def load(self, ruleset: str) -> None:
         """Bring the declared sets and chains into being; what exists already stays, as with nft's `table { … }`."""
@@ -73,8 +74,11 @@ class FakeNft:
         for name in self._shapes:
             state.elements.setdefault(name, {})
         self._state = state
+        self._generation += 1
 
-    def commit(self, operations: Sequence[Operation]) -> None:
+    def commit(self, operations: Sequence[Operation], *, generation: int | None = None) -> None:
+        if generation not in {None, self._generation}:
+            raise GenerationChanged(f"commit to table {self.table}", errno.ERESTART)
         if self._state is None:
             raise TableMissing(f"commit to table {self.table}", errno.ENOENT)
         state = self._state.copy()
@@ -82,7 +86,11 @@ class FakeNft:
         if failures:
             raise TransactionFailed(f"commit to table {self.table}", failures[0].code, failures=failures)
         self._state = state
+        self._generation += 1
         self.committed.append(tuple(operations))
+
+    def generation(self) -> int:
+        return self._generation
 
     def table_exists(self) -> bool:
         return self._state is not None
@@ -108,7 +116,9 @@ class FakeNft:
         return "\n".join([f"table {self.table} {{", *_listing(self._state), "}", ""])
 
     def delete_table(self) -> None:
-        self._state = None
+        if self._state is not None:
+            self._state = None
+            self._generation += 1
 
 
 @dataclass(slots=True, kw_only=True)

@@ -37,8 +37,26 @@ class TableMissing(NotFound):
     """Somebody deleted the table, or it was never loaded: load the skeleton and write everything again."""
 
 
+class GenerationChanged(DataplaneError):
+    """Somebody committed a transaction since the generation was read. Nothing was changed: read again and retry."""
+
+
 class LoadFailed(DataplaneError):
     """nft did not accept the text; `detail` is its own message, with the line."""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A transaction of anybody that touched a table. When events were lost `table` is empty: any table may have changed."""
+
+    table: str
+    family: int
+    port_id: int  # of the netlink socket that sent it
+    process_id: int
+    command: str  # of that process or thread, as /proc/PID/comm
+    what: frozenset[str]  # e.g. {"new rule", "delete element"}
+
+    def touches(self, table: Table) -> bool:
+        return not self.table or (self.table, self.family) == (table.name, table.family)
 
 
 class Nft(Protocol):
@@ -49,8 +67,14 @@ class Nft(Protocol):
     def load(self, ruleset: str) -> None:
         """Run nft text as one transaction. Raises LoadFailed."""
 
-    def commit(self, operations: Sequence[Operation]) -> None:
-        """Apply operations in order, as one transaction. Raises TransactionFailed or TableMissing."""
+    def commit(self, operations: Sequence[Operation], *, generation: int | None = None) -> None:
+        """Apply operations in order, as one transaction. Raises TransactionFailed or TableMissing.
+
+        Given a generation, raises GenerationChanged if it is no longer the current one: what was read since has changed.
+        """
+
+    def generation(self) -> int:
+        """The number of the namespace's ruleset: every transaction by anybody on any table changes it."""
 
     def table_exists(self) -> bool: ...
 

@@ -1,7 +1,8 @@
 """The nft objects that change with Services, and the operations on them: plain immutable values.
 
-Names and comments are checked when the object is made, so that no unbounded or unreadable text reaches the kernel: what
-`nft list ruleset` prints of ours must load back. Everything else is the kernel's to judge, at commit.
+Names and comments are checked when an operation that writes them is made, so that no unbounded or unreadable text
+reaches the kernel: what `nft list ruleset` prints of ours must load back. What is read back may have been written by
+anybody, so the objects themselves accept anything. Everything else is the kernel's to judge, at commit.
 """
 
 import re
@@ -45,20 +46,11 @@ class Chain(msgspec.Struct, frozen=True, gc=False):
     name: str
     comment: str = ""
 
-    def __post_init__(self) -> None:
-        check_name("chain", self.name)
-        if self.comment:
-            check_comment(self.comment)
-
 
 class Rule(msgspec.Struct, frozen=True):
     chain: str
     expressions: tuple[Expression, ...]
     comment: str = ""
-
-    def __post_init__(self) -> None:
-        if self.comment:
-            check_comment(self.comment)
 
 
 class InstalledRule(NamedTuple):
@@ -76,15 +68,15 @@ class Element(msgspec.Struct, frozen=True, gc=False):
     comment: str = ""
     timeout: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.comment:
-            check_comment(self.comment)
-
 
 class AddChain(msgspec.Struct, frozen=True):
     """Make a chain; one that exists stays as it is."""
 
     chain: Chain
+
+    def __post_init__(self) -> None:
+        check_name("chain", self.chain.name)
+        check_comment(self.chain.comment)
 
 
 class DeleteChain(msgspec.Struct, frozen=True):
@@ -104,12 +96,18 @@ class AddRule(msgspec.Struct, frozen=True):
 
     rule: Rule
 
+    def __post_init__(self) -> None:
+        check_comment(self.rule.comment)
+
 
 class ReplaceRule(msgspec.Struct, frozen=True):
     """Put a rule in the place of the one with that handle. The new one gets a handle of its own."""
 
     rule: Rule
     handle: int
+
+    def __post_init__(self) -> None:
+        check_comment(self.rule.comment)
 
 
 class DeleteRule(msgspec.Struct, frozen=True):
@@ -122,6 +120,11 @@ class AddElements(msgspec.Struct, frozen=True):
 
     set_name: str
     elements: tuple[Element, ...]
+
+    def __post_init__(self) -> None:
+        for element in self.elements:
+            if element.comment:
+                check_comment(element.comment)
 
 
 class DeleteElements(msgspec.Struct, frozen=True):

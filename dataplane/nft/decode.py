@@ -1,0 +1,171 @@
+"""What the kernel sends, as values: dumped objects, answers to a batch, and notices of changes.
+
+Bytes that cannot be such a message raise MalformedMessage and nothing else. Objects that somebody else put into the
+table, with attributes podwire never uses, are read as far as they can be compared.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from dataplane.nft import bytecode, wire
+from dataplane.nft.objects import Chain, Element, InstalledRule, Rule
+from dataplane.nft.wire import MalformedMessage
+
+_NLMSG = wire.NLMSG_HEADER.size
+_NFGEN = wire.MESSAGE.size - _NLMSG
+
+WHAT = {
+    wire.NFT_MSG_NEWTABLE: "new table",
+    wire.NFT_MSG_DELTABLE: "delete table",
+    wire.NFT_MSG_NEWCHAIN: "new chain",
+    wire.NFT_MSG_DELCHAIN: "delete chain",
+    wire.NFT_MSG_NEWRULE: "new rule",
+    wire.NFT_MSG_DELRULE: "delete rule",
+    wire.NFT_MSG_NEWSET: "new set",
+    wire.NFT_MSG_DELSET: "delete set",
+    wire.NFT_MSG_NEWSETELEM: "new element",
+    wire.NFT_MSG_DELSETELEM: "delete element",
+}
+
+
+class Message(NamedTuple):
+    """One netlink message. `family` and `body` (its attributes) are those of nfnetlink messages."""
+
+    kind: int
+    flags: int
+    sequence: int
+    port_id: int
+    payload: bytes
+
+    @property
+    def family(self) -> int:
+        return self.payload[0] if self.payload else 0
+
+    @property
+    def body(self) -> bytes:
+        return self.payload[_NFGEN:]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The kernel's verdict on one message of ours. `offset` is where in it the refused attribute begins, 0 if unknown."""
+
+    sequence: int
+    code: int
+    detail: str = ""
+    offset: int = 0
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """The notice that ends a transaction: the ruleset's new number and who made it."""
+
+    number: int
+    process_id: int
+    command: str
+
+
+def messages(datagram: bytes) -> Iterator[Message]:
+    """The messages of one datagram. Raises MalformedMessage."""
+    position, end = 0, len(datagram)
+    while end - position >= _NLMSG:
+        length, kind, flags, sequence, port_id = wire.NLMSG_HEADER.unpack_from(datagram, position)
+        if length < _NLMSG or position + length > end:
+            raise MalformedMessage("a message", datagram[position:])
+        yield Message(kind, flags, sequence, port_id, datagram[position + _NLMSG : position + length])
+        position += (length + 3) & ~3
+
+
+def answer(message: Message) -> Answer:
+    """Read NLMSG_ERROR, or the error number that NLMSG_DONE of a failed dump carries. Code 0 is success."""
+    if len(message.payload) < 4:
+        raise MalformedMessage("an error number", message.payload)
+    code = -int.from_bytes(message.payload[:4], "little", signed=True)
+    if message.kind != wire.NLMSG_ERROR or not message.flags & wire.NLM_F_ACK_TLVS:
+        return Answer(message.sequence, code)
+    fields = dict(wire.attributes(message.payload[_explanation(message) :]))
+    text = wire.read_string(fields.get(wire.NLMSGERR_ATTR_MSG, b""))
+    offset = int.from_bytes(fields.get(wire.NLMSGERR_ATTR_OFFS, b""), "little")
+    return Answer(message.sequence, code, text, offset)
+
+
+def _explanation(message: Message) -> int:
+    # After the error number comes the header of the refused message and, unless capped, all of it.
+    start = 4 + _NLMSG
+    if message.flags & wire.NLM_F_CAPPED or len(message.payload) < start:
+        return start
+    (length,) = wire.LENGTH.unpack_from(message.payload, 4)
+    return 4 + ((int(length) + 3) & ~3)
+
+
+def fields(message: Message) -> dict[int, bytes]:
+    return dict(wire.attributes(message.body))
+
+
+def table_name(found: dict[int, bytes]) -> str:
+    """Which table an object is in, or for a table's own message its name."""
+    return wire.read_string(found.get(wire.NFTA_TABLE_NAME, b""))
+
+
+def chain(found: dict[int, bytes]) -> Chain:
+    return Chain(
+        wire.read_string(found.get(wire.NFTA_CHAIN_NAME, b"")),
+        wire.read_comment(found.get(wire.NFTA_CHAIN_USERDATA, b"")),
+    )
+
+
+def rule(found: dict[int, bytes]) -> InstalledRule:
+    installed = Rule(
+        wire.read_string(found.get(wire.NFTA_RULE_CHAIN, b"")),
+        bytecode.decode(found.get(wire.NFTA_RULE_EXPRESSIONS, b"")),
+        wire.read_comment(found.get(wire.NFTA_RULE_USERDATA, b"")),
+    )
+    return InstalledRule(wire.read_number(found.get(wire.NFTA_RULE_HANDLE, b"")), installed)
+
+
+def elements(found: dict[int, bytes]) -> Iterator[Element]:
+    """The elements in one message of a dump."""
+    for kind, payload in wire.attributes(found.get(wire.NFTA_SET_ELEM_LIST_ELEMENTS, b"")):
+        if kind == wire.NFTA_LIST_ELEM:
+            yield _element(dict(wire.attributes(payload)))
+
+
+def _element(found: dict[int, bytes]) -> Element:
+    # A catch-all element has no key; podwire writes none.
+    key = bytecode.read_value(found[wire.NFTA_SET_ELEM_KEY]) if wire.NFTA_SET_ELEM_KEY in found else b""
+    if not isinstance(key, bytes):
+        raise MalformedMessage("a key", found[wire.NFTA_SET_ELEM_KEY])
+    value, timeout = found.get(wire.NFTA_SET_ELEM_DATA), found.get(wire.NFTA_SET_ELEM_TIMEOUT)
+    return Element(
+        key,
+        None if value is None else bytecode.read_value(value),
+        wire.read_comment(found.get(wire.NFTA_SET_ELEM_USERDATA, b"")),
+        None if timeout is None else wire.read_number(timeout),
+    )
+
+
+def element_at(message: bytes, offset: int) -> int | None:
+    """Which element of a message of ours begins at this offset into it; None if none does."""
+    position = wire.MESSAGE.size
+    while position + 4 <= len(message):
+        length, kind = wire.ATTRIBUTE.unpack_from(message, position)
+        if kind == wire.NFTA_SET_ELEM_LIST_ELEMENTS:
+            starts = _starts(message, position + 4, position + length)
+            return next((index for index, start in enumerate(starts) if start == offset), None)
+        position += (length + 3) & ~3
+    return None
+
+
+def _starts(message: bytes, position: int, end: int) -> Iterator[int]:
+    while position + 4 <= end:
+        yield position
+        (length, _) = wire.ATTRIBUTE.unpack_from(message, position)
+        position += (length + 3) & ~3
+
+
+def generation(found: dict[int, bytes]) -> Generation:
+    return Generation(
+        wire.read_number(found.get(wire.NFTA_GEN_ID, b"")),
+        wire.read_number(found.get(wire.NFTA_GEN_PROC_PID, b"")),
+        wire.read_string(found.get(wire.NFTA_GEN_PROC_NAME, b"")),
+    )

@@ -1,0 +1,154 @@
+"""A table of the kernel's nf_tables, behind `interface.Nft`.
+
+Text goes through libnftables, everything else as netlink messages of our own: libnftables dumps the table before each
+command, which on a large table costs more than the command itself.
+"""
+
+import errno
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import nftables
+
+from dataplane import errors, netns
+from dataplane.nft import decode, encode, wire
+from dataplane.nft.interface import Failure, GenerationChanged, LoadFailed, TableMissing, TransactionFailed
+from dataplane.nft.netfilter_socket import NetfilterSocket
+from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Table
+
+
+class LinuxNft:
+    """One table in one network namespace. Threads may share it: their requests take turns."""
+
+    def __init__(self, table: Table, *, netns_fd: int | None = None) -> None:
+        self.table = table
+        self._netns_fd = netns_fd
+        self._socket = NetfilterSocket(netns_fd)
+        self._lock = threading.Lock()
+
+    @property
+    def port_id(self) -> int:
+        """The sender of what `commit` and `delete_table` change, as `monitor.Monitor` reports it."""
+        return self._socket.port_id
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def load(self, ruleset: str) -> None:
+        code, _, message = self._run_text(ruleset)
+        if code:
+            raise LoadFailed("load nft text", detail=message.strip())
+
+    def commit(self, operations: Sequence[Operation], *, generation: int | None = None) -> None:
+        batch = encode.batch(self.table, operations, generation=generation)
+        with self._lock:
+            answers = self._socket.transact(batch.payload)
+        if answers:
+            raise self._refusal(batch, answers)
+
+    def generation(self) -> int:
+        found = self._ask(wire.NFT_MSG_GETGEN, "read the ruleset's generation")
+        return decode.generation(decode.fields(found)).number
+
+    def table_exists(self) -> bool:
+        try:
+            self._ask(wire.NFT_MSG_GETTABLE, f"find table {self.table}")
+        except errors.NotFound:
+            return False
+        return True
+
+    def chains(self) -> tuple[Chain, ...]:
+        found = self._dump(wire.NFT_MSG_GETCHAIN, f"list chains of table {self.table}")
+        return tuple(decode.chain(fields) for fields in found)
+
+    def rules(self, chain: str) -> tuple[InstalledRule, ...]:
+        only = wire.string(wire.NFTA_RULE_CHAIN, chain)
+        found = self._dump(wire.NFT_MSG_GETRULE, f"list rules of chain {chain} in table {self.table}", only)
+        return tuple(decode.rule(fields) for fields in found)
+
+    def all_rules(self) -> Mapping[str, tuple[InstalledRule, ...]]:
+        rules: dict[str, list[InstalledRule]] = {}
+        for fields in self._dump(wire.NFT_MSG_GETRULE, f"list rules of table {self.table}"):
+            installed = decode.rule(fields)
+            rules.setdefault(installed.rule.chain, []).append(installed)
+        return {chain: tuple(found) for chain, found in rules.items()}
+
+    def elements(self, set_name: str) -> tuple[Element, ...]:
+        request = f"list elements of set {set_name} in table {self.table}"
+        which = wire.string(wire.NFTA_SET_ELEM_LIST_SET, set_name)
+        found = self._dump(wire.NFT_MSG_GETSETELEM, request, which)
+        return tuple(element for fields in found for element in decode.elements(fields))
+
+    def list_ruleset(self) -> str:
+        code, text, message = self._run_text(f"list table {self.table}")
+        if code and not self.table_exists():
+            raise errors.NotFound(f"list table {self.table}", errno.ENOENT)
+        if code:
+            raise errors.DataplaneError(f"list table {self.table}", detail=message.strip())
+        return text
+
+    def delete_table(self) -> None:
+        with self._lock:
+            answers = self._socket.transact(encode.delete_table(self.table))
+        refusals = [answer for answer in answers if answer.code != errno.ENOENT]
+        if refusals:
+            raise errors.from_errno(f"delete table {self.table}", refusals[0].code, detail=refusals[0].detail)
+
+    def _run_text(self, text: str) -> tuple[int, str, str]:
+        # libnftables opens a socket of its own, in the namespace of the thread that makes the context.
+        def run() -> tuple[int, str, str]:
+            code, output, message = nftables.Nftables().cmd(text)
+            return code, output, message
+
+        return run() if self._netns_fd is None else netns.run_in(self._netns_fd, run)
+
+    def _ask(self, kind: int, request: str) -> decode.Message:
+        with self._lock:
+            sequence = self._socket.next_sequence()
+            return self._socket.ask(encode.request(self.table, kind, sequence=sequence), sequence, request)
+
+    def _dump(self, kind: int, request: str, attributes: bytes = b"") -> list[dict[int, bytes]]:
+        with self._lock:
+            sequence = self._socket.next_sequence()
+            question = encode.request(self.table, kind, attributes, flags=wire.NLM_F_DUMP, sequence=sequence)
+            messages = self._socket.dump(question, sequence, request)
+        # The kernel filters by family, and not every kind of object by table too.
+        found = (decode.fields(message) for message in messages if message.family == self.table.family)
+        return [fields for fields in found if decode.table_name(fields) == self.table.name]
+
+    def _refusal(self, batch: encode.Batch, answers: list[decode.Answer]) -> errors.DataplaneError:
+        request = f"commit to table {self.table}"
+        failures = _failures(batch, answers)
+        whole = next((answer for answer in answers if answer.sequence == encode.BATCH_SEQUENCE), answers[0])
+        if whole.code == errno.ERESTART:
+            return GenerationChanged(request, whole.code)
+        if all(failure.code == errno.ENOENT for failure in failures) and not self.table_exists():
+            return TableMissing(request, errno.ENOENT)
+        code = failures[0].code if failures else whole.code
+        detail = failures[0].detail if failures else whole.detail
+        return TransactionFailed(request, code, failures=failures, detail=detail)
+
+
+def _failures(batch: encode.Batch, answers: list[decode.Answer]) -> tuple[Failure, ...]:
+    """The first refusal of each operation, in the order of operations."""
+    failures: dict[int, Failure] = {}
+    for answer in answers:
+        if answer.sequence != encode.BATCH_SEQUENCE:
+            index, first = batch.origin(answer.sequence)
+            failures.setdefault(index, Failure(index, answer.code, _element(batch, answer, first), answer.detail))
+    return tuple(failures[index] for index in sorted(failures))
+
+
+def _element(batch: encode.Batch, answer: decode.Answer, first: int) -> int | None:
+    position = decode.element_at(batch.message(answer.sequence), answer.offset) if answer.offset else None
+    return None if position is None else first + position
