@@ -1,0 +1,80 @@
+"""The names and keys by which the proxy's maps and chains are known: what ruleset.nft declares, spelled once for Python.
+
+A key is built the way the kernel compares it, field by field in whole registers; see the comments of the maps there.
+"""
+
+import base64
+import hashlib
+import re
+from typing import Final
+
+from dataplane.nft import values
+from proxy.model import Address, Protocol, ServicePort, ServicePortName, Target
+
+TABLE: Final = "podwire-proxy"
+
+SERVICES: Final = "services"
+SINGLE_ENDPOINT: Final = "single-endpoint"
+ENDPOINTS: Final = "endpoints"
+RING: Final = "ring"
+CLUSTER_IPS: Final = "cluster-ips"
+HAIRPIN: Final = "hairpin"
+AFFINITY: Final = "affinity"
+
+# What the proxy writes; the elements of AFFINITY belong to the kernel.
+WRITTEN: Final = (SERVICES, SINGLE_ENDPOINT, ENDPOINTS, RING, CLUSTER_IPS, HAIRPIN)
+
+PICK: Final = "pick"
+TO_ENDPOINT: Final = "to-endpoint"
+DISPATCH: Final = "dispatch"
+
+# Endpoint ids are conntrack marks. The leading 7 tells them from marks other software sets, and from ring positions.
+ENDPOINT_IDS: Final = range(0x7000_0001, 0x8000_0000)
+RING_POSITIONS: Final = range(1, 0x7000_0000)
+
+PROTOCOL_NUMBERS: Final[dict[Protocol, int]] = {"TCP": 6, "UDP": 17, "SCTP": 132}  # IANA protocol numbers
+
+_CHAIN_PREFIX: Final = "svc-"
+_STICKY: Final = "sticky-"
+_STICK: Final = "stick-"
+_AFFINITY_CHAIN: Final = re.compile(f"(?:{_STICKY}|{_STICK})([1-9][0-9]{{0,9}})")
+_READABLE_MAX: Final = 200  # the kernel's limit is 255 with prefix and hash
+_NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9/._-]")
+
+
+def frontend(port: ServicePort) -> bytes:
+    """The key of a Service port in SERVICES and SINGLE_ENDPOINT."""
+    return values.concat(
+        port.cluster_ip.packed, values.proto(PROTOCOL_NUMBERS[port.name.protocol]), values.port(port.port)
+    )
+
+
+def target_value(target: Target) -> bytes:
+    """The value of an endpoint in ENDPOINTS."""
+    return values.concat(target.address.packed, values.port(target.port))
+
+
+def hairpin_key(endpoint_id: int, address: Address) -> bytes:
+    return values.concat(values.mark(endpoint_id), address.packed)
+
+
+def chain_name(name: ServicePortName) -> str:
+    """A name unique for the machine (the hash) and readable for people: svc-abcdefgh-default/web/http/tcp."""
+    path = f"{name.service.namespace}/{name.service.name}/{name.port}/{name.protocol.lower()}"
+    digest = base64.b32encode(hashlib.sha256(path.encode()).digest())[:8].decode().lower()
+    readable = _NOT_IN_A_NAME.sub("_", path.replace("//", "/"))
+    return f"{_CHAIN_PREFIX}{digest}-{readable[:_READABLE_MAX]}"
+
+
+def sticky_chain(seconds: int) -> str:
+    return f"{_STICKY}{seconds}"
+
+
+def stick_chain(seconds: int) -> str:
+    return f"{_STICK}{seconds}"
+
+
+def affinity_seconds(chain: str) -> int | None:
+    """The timeout a chain of affinity.nft serves; None for any other chain."""
+    match = _AFFINITY_CHAIN.fullmatch(chain)
+    return int(match[1]) if match else None

@@ -1,0 +1,140 @@
+"""What stands in the table, or should: elements by set and key, chains by name, and the difference between two of them.
+
+A state is a Service's share of the table or the whole of it; both are compared in the same way. The difference is the
+order in which one transaction may go from one to the other without the kernel missing anything it refers to: elements
+go first, then chains and rules change, then elements come.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from dataplane.nft.expressions import Expression, SetVerdict
+from dataplane.nft.objects import (
+    AddChain,
+    AddElements,
+    AddRule,
+    Chain,
+    DeleteElements,
+    Element,
+    FlushChain,
+    Operation,
+    ReplaceRule,
+    Rule,
+)
+
+Rules = tuple[tuple[Expression, ...], ...]
+
+
+class ElementKey(NamedTuple):
+    set_name: str
+    key: bytes
+
+
+class ChainContent(msgspec.Struct, frozen=True, gc=False):
+    rules: Rules
+    comment: str = ""
+
+
+class State(msgspec.Struct):
+    """Filled once by whoever makes it, then only read."""
+
+    elements: dict[ElementKey, Element]
+    chains: dict[str, ChainContent]
+
+    def add(self, set_name: str, element: Element) -> None:
+        self.elements[ElementKey(set_name, element.key)] = element
+
+
+def empty() -> State:
+    return State({}, {})
+
+
+def union(states: Iterable[State]) -> State:
+    """All of them together; no two may claim the same key."""
+    whole = empty()
+    for state in states:
+        whole.elements |= state.elements
+        whole.chains |= state.chains
+    return whole
+
+
+def diff(old: State, new: State, handles: Mapping[str, tuple[int, ...]]) -> tuple[Operation, ...]:
+    """The operations from one state to the other; none if they are the same.
+
+    `handles` has the handles of the rules of `chains_to_edit`. A chain that goes is only emptied: see `sync` for its end.
+    """
+    return (
+        *_by_set(DeleteElements, _gone(old, new)),
+        *(FlushChain(name) for name in old.chains.keys() - new.chains.keys()),
+        *_chain_operations(old, new, handles),
+        *_by_set(AddElements, _gone(new, old)),
+    )
+
+
+def chains_to_edit(old: State, new: State) -> tuple[str, ...]:
+    """The chains of which `diff` replaces single rules."""
+    return tuple(
+        name
+        for name, content in new.chains.items()
+        if (before := old.chains.get(name)) and before.rules != content.rules and _is_editable(before, content)
+    )
+
+
+def _gone(old: State, new: State) -> Iterator[tuple[str, Element]]:
+    for entry, element in old.elements.items():
+        if not _is_same(new.elements.get(entry), element):
+            yield entry.set_name, element
+
+
+def _is_same(one: Element | None, other: Element) -> bool:
+    return one is other or one == other
+
+
+def _by_set(
+    operation: type[AddElements] | type[DeleteElements], entries: Iterable[tuple[str, Element]]
+) -> Iterator[Operation]:
+    sets: dict[str, list[Element]] = {}
+    for set_name, element in entries:
+        sets.setdefault(set_name, []).append(element)
+    for set_name, elements in sets.items():
+        yield operation(set_name, tuple(elements))
+
+
+def _chain_operations(old: State, new: State, handles: Mapping[str, tuple[int, ...]]) -> Iterator[Operation]:
+    for name, content in new.chains.items():
+        before = old.chains.get(name)
+        if before is None:
+            yield AddChain(Chain(name, content.comment))
+            yield from _append_all(name, content)
+        elif before.rules != content.rules:
+            yield from _change(name, before, content, handles)
+
+
+def _append_all(name: str, content: ChainContent) -> Iterator[Operation]:
+    return (AddRule(Rule(name, expressions)) for expressions in content.rules)
+
+
+def _change(
+    name: str, old: ChainContent, new: ChainContent, handles: Mapping[str, tuple[int, ...]]
+) -> Iterator[Operation]:
+    if not _is_editable(old, new):
+        yield FlushChain(name)
+        yield from _append_all(name, new)
+        return
+    for before, after, handle in zip(old.rules, new.rules, handles[name], strict=True):
+        if before != after:
+            yield ReplaceRule(Rule(name, after), handle)
+
+
+def _is_editable(old: ChainContent, new: ChainContent) -> bool:
+    """Whether only rules without a jump differ: adding a jump makes the kernel check the whole table again."""
+    if len(old.rules) != len(new.rules):
+        return False
+    return not any(
+        isinstance(expression, SetVerdict)
+        for before, after in zip(old.rules, new.rules, strict=True)
+        if before != after
+        for expression in after
+    )
