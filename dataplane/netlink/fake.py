@@ -8,6 +8,7 @@ import errno
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 
 from dataplane.errors import AlreadyExists, DataplaneError, NotFound, from_errno
 from dataplane.netlink.objects import (
@@ -187,13 +188,22 @@ class FakeNetlink:
         return any(address == interface.ip for held in self._addresses.values() for interface in held)
 
     def route_to(self, address: Address) -> Route:
+        if self._is_local(address):
+            host = ip_network(address)
+            return Route(destination=host, device="lo", source=address, scope=Scope.UNIVERSE, protocol=Protocol.UNSPEC)
         candidates = [route for route in self._routes if address in route.destination]
         if not candidates:
             raise NotFound(f"route to {address}", errno.ENETUNREACH)
         best = max(candidates, key=lambda route: route.destination.prefixlen)
         source = best.source or self._source_on(best, address)
-        host = type(best.destination)(int(address))
-        return Route(destination=host, gateway=best.gateway, device=best.device, source=source, scope=Scope.UNIVERSE)
+        return Route(
+            destination=ip_network(address),
+            gateway=best.gateway,
+            device=best.device,
+            source=source,
+            scope=Scope.UNIVERSE,
+            protocol=Protocol.UNSPEC,
+        )
 
     def _source_on(self, route: Route, address: Address) -> Address | None:
         held = self._addresses.get(route.device or "", {})

@@ -335,3 +335,8 @@ def test_the_way_to_a_far_network_is_its_gateway(bridged: World) -> None:
 def test_without_a_way_it_is_not_found(world: World) -> None:
     with pytest.raises(NotFound, match=r"route to 10.2.0.5"):
         world.node.route_to(ip_address("10.2.0.5"))
+
+
+def test_the_way_to_an_own_address_is_the_loopback(bridged: World) -> None:
+    way = bridged.node.route_to(ip_address("10.1.0.1"))
+    assert (way.device, way.source, way.gateway) == ("lo", ip_address("10.1.0.1"), None)

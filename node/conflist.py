@@ -1,0 +1,73 @@
+"""The network configuration a container runtime reads, rendered for this node's podCIDR.
+
+Pure. The masquerading of pods is the agent's own table, one rule for all of them, so the plugin is told not to.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import msgspec
+
+from dataplane.netlink.objects import Network
+
+FILE_NAME = "10-podwire.conflist"
+NETWORK_NAME = "podwire"
+CNI_VERSION = "1.0.0"
+BRIDGE = "podwire0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodNetwork:
+    """What the configuration depends on. `directory` is where the plugin keeps its leases."""
+
+    pod_cidr: IPv4Network
+    mtu: int
+    directory: Path
+
+
+def render(network: PodNetwork) -> bytes:
+    plugin = {
+        "type": "podwire",
+        "bridge": BRIDGE,
+        "mtu": network.mtu,
+        "isGateway": True,
+        "isDefaultGateway": True,
+        "hairpinMode": True,
+        "ipMasq": False,
+        "dataDir": str(network.directory),
+        "ipam": {
+            "type": "podwire-ipam",
+            "ranges": [[{"subnet": str(network.pod_cidr)}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+        },
+    }
+    conflist = {"cniVersion": CNI_VERSION, "name": NETWORK_NAME, "plugins": [plugin]}
+    return msgspec.json.format(msgspec.json.encode(conflist), indent=2) + b"\n"
+
+
+class _Range(msgspec.Struct, frozen=True):
+    subnet: str
+
+
+class _Ipam(msgspec.Struct, frozen=True):
+    ranges: tuple[tuple[_Range, ...], ...] = ()
+
+
+class _Plugin(msgspec.Struct, frozen=True):
+    ipam: _Ipam = _Ipam()
+
+
+class _Conflist(msgspec.Struct, frozen=True):
+    plugins: tuple[_Plugin, ...] = ()
+
+
+def pod_cidrs(conflist: bytes) -> frozenset[Network]:
+    """The networks a configuration gives addresses from; none if it cannot be read."""
+    try:
+        plugins = msgspec.json.decode(conflist, type=_Conflist).plugins
+        ranges = [each for plugin in plugins for choices in plugin.ipam.ranges for each in choices]
+        return frozenset(ipaddress.ip_network(each.subnet) for each in ranges)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+        return frozenset()
