@@ -1,0 +1,1 @@
+"""The CNI plugin `podwire`: wires and unwires pods, alone or inside the node agent."""

@@ -13,18 +13,19 @@ class PoolError(Exception):
     """An address could not be given."""
 
 
-class PoolExhausted(PoolError):
-    """Every address (or every subnet) of the pool is taken."""
+class PoolExhausted(PoolError):  # noqa: N818 - named for the answer, as callers read it
+    """Every address (or every subnet) of these networks is taken."""
 
-    def __init__(self, network: IPv4Network, *, used: int, size: int, unit: str = "addresses") -> None:
-        super().__init__(network, used, size, unit)
-        self.network, self.used, self.size, self.unit = network, used, size, unit
+    def __init__(self, *networks: IPv4Network, used: int, size: int, unit: str = "addresses") -> None:
+        super().__init__(networks, used, size, unit)
+        self.networks, self.used, self.size, self.unit = networks, used, size, unit
 
     def __str__(self) -> str:
-        return f"{self.network} is exhausted: {self.used} of {self.size} {self.unit} are in use; free some or configure a larger range"
+        names, verb = ", ".join(map(str, self.networks)), "is" if len(self.networks) == 1 else "are"
+        return f"{names} {verb} exhausted: {self.used} of {self.size} {self.unit} are in use; free some or configure a larger range"
 
 
-class NotInPool(PoolError):
+class NotInPool(PoolError):  # noqa: N818 - as above
     """The wanted address is not one this pool may give."""
 
     def __init__(self, address: IPv4Address, pool: "Pool") -> None:
@@ -35,7 +36,7 @@ class NotInPool(PoolError):
         return f"{self.address} cannot be given: {self.pool.network} gives {self.pool.first} to {self.pool.last} except {self.pool.exceptions}"
 
 
-class AddressInUse(PoolError):
+class AddressInUse(PoolError):  # noqa: N818 - as above
     """The wanted address already belongs to somebody."""
 
     def __init__(self, address: IPv4Address, owner: str = "") -> None:
@@ -46,7 +47,7 @@ class AddressInUse(PoolError):
         return f"{self.address} is already in use" + (f" by {self.owner}" if self.owner else "")
 
 
-class PoolTooSmall(PoolError):
+class PoolTooSmall(PoolError):  # noqa: N818 - as above
     """The network, or the part of it that was asked for, holds no address to give."""
 
     def __init__(self, network: IPv4Network, reason: str) -> None:

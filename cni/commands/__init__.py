@@ -1,0 +1,1 @@
+"""One module per command of the specification, over an injected Host."""

@@ -1,0 +1,160 @@
+"""ADD: give the pod an address and wire it to the bridge.
+
+    lease pending → bridge → veth → address, link up, routes in the pod → masquerade → lease active
+
+A failure at any step takes everything back. A kill at any step leaves a pending lease, and perhaps a veth, which the
+next ADD or DEL of the attachment, or a sweep, removes.
+"""
+
+import contextlib
+import secrets
+from dataclasses import dataclass
+
+from cni import leftovers, locks, masquerade, result, wiring
+from cni.commands import namespaces
+from cni.conf import NetConf
+from cni.environment import Environment
+from cni.host import Host, OpenNetns
+from cni.spec import CniError, Code, invalid
+from dataplane.errors import AlreadyExists, DataplaneError
+from dataplane.netlink.interface import Netlink
+from dataplane.netlink.objects import InterfaceAddress, Link
+from ipam.lease import Attachment, Claim, Lease, State
+from ipam.leases import LeaseError, Leases
+from ipam.pool import PoolExhausted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One ADD under way: everything it holds."""
+
+    environment: Environment
+    conf: NetConf
+    host: Host
+    leases: Leases
+    pod: OpenNetns
+    inside: Netlink
+    claim: Claim
+
+
+def add(environment: Environment, conf: NetConf, host: Host) -> result.Result:
+    attachment = Attachment(network=conf.name, container_id=environment.container_id, ifname=environment.ifname)
+    directory = conf.essentials.directory
+    with contextlib.ExitStack() as held:
+        pod = held.enter_context(namespaces.open_sandbox(environment, host))
+        namespaces.require_foreign(environment, pod, host)
+        held.enter_context(locks.attachment_lock(directory, attachment))
+        call = _Call(
+            environment=environment,
+            conf=conf,
+            host=host,
+            leases=held.enter_context(host.leases(directory)),
+            pod=pod,
+            inside=held.enter_context(host.inside(pod)),
+            claim=_claim(attachment, environment, pod, host),
+        )
+        return _attach(call)
+
+
+def _claim(attachment: Attachment, environment: Environment, pod: OpenNetns, host: Host) -> Claim:
+    return Claim(
+        attachment=attachment,
+        token=environment.request or secrets.token_hex(16),
+        sandbox=namespaces.sandbox_of(pod, host),
+        host_veth=wiring.host_veth(attachment),
+        owner=wiring.owner(environment),
+    )
+
+
+def _attach(call: _Call) -> result.Result:
+    call.leases.begin_boot(call.host.boot_id)
+    _require_unattached(call)
+    bridge = ensure_bridge(call.conf, call.host)
+    lease = _assign(call)
+    try:
+        _wire(call, lease)
+        call.leases.activate(lease)
+    except BaseException as error:
+        _take_back(call, lease, error)
+        raise
+    return result.of(call.conf, lease, netns=call.environment.netns, bridge_mac=bridge.mac)
+
+
+def _require_unattached(call: _Call) -> None:
+    """Refuse a second ADD (spec §4, ADD); remove what an earlier, unfinished one left behind."""
+    lease = call.leases.find(call.claim.attachment)
+    is_taken = call.inside.link(call.environment.ifname) is not None
+    if is_taken and (lease is None or _is_finished(lease, call.claim)):
+        raise _already_attached(call, lease)
+    call.host.netlink.delete_link(call.claim.host_veth)
+    if lease:
+        call.leases.release(lease)
+    if is_taken and call.inside.link(call.environment.ifname):
+        raise _already_attached(call, None)
+
+
+def _is_finished(lease: Lease, claim: Claim) -> bool:
+    # The same token: this very call was served before, but its answer was lost with the agent.
+    return lease.state is State.ACTIVE and lease.claim.sandbox == claim.sandbox and lease.claim.token != claim.token
+
+
+def _already_attached(call: _Call, lease: Lease | None) -> CniError:
+    environment = call.environment
+    origin = f"an earlier ADD gave it {lease.address}" if lease else "it is not podwire's"
+    msg = f"CNI_IFNAME={environment.ifname!r} already exists in {environment.netns}"
+    return CniError(Code.ALREADY_ATTACHED, msg, f"{origin}; call DEL for {environment.container_id} first")
+
+
+def _assign(call: _Call) -> Lease:
+    try:
+        return call.leases.assign(call.conf.pools, call.claim)
+    except PoolExhausted:
+        if not leftovers.sweep(call.conf.name, call.conf.essentials.directory, call.host):
+            raise
+        return call.leases.assign(call.conf.pools, call.claim)
+
+
+def ensure_bridge(conf: NetConf, host: Host) -> Link:
+    """The network's bridge, up and with its gateways' addresses. Several calls may do this at once."""
+    bridge = _bridge(conf, host)
+    if bridge.kind != "bridge":
+        raise invalid("bridge", conf.bridge, f"this interface exists and is a {bridge.kind or 'device'}; name another")
+    if not bridge.up:
+        host.netlink.set_up(conf.bridge)
+    held = {address.interface for address in host.netlink.addresses(conf.bridge)}
+    for interface in wiring.bridge_addresses(conf):
+        if interface not in held:
+            with contextlib.suppress(AlreadyExists):
+                host.netlink.add_address(conf.bridge, InterfaceAddress(interface=interface))
+    if conf.is_gateway:
+        host.enable_forwarding()
+    return bridge
+
+
+def _bridge(conf: NetConf, host: Host) -> Link:
+    if found := host.netlink.link(conf.bridge):
+        return found
+    with contextlib.suppress(AlreadyExists):
+        host.netlink.create_bridge(wiring.bridge(conf))
+    if made := host.netlink.link(conf.bridge):
+        return made
+    raise CniError(Code.TRY_AGAIN_LATER, f"bridge={conf.bridge!r} vanished while it was made", "try again")
+
+
+def _wire(call: _Call, lease: Lease) -> None:
+    ifname = call.environment.ifname
+    call.host.netlink.create_veth(wiring.veth(call.conf, lease, netns_fd=call.pod.fd))
+    call.inside.add_address(ifname, InterfaceAddress(interface=lease.interface))
+    call.inside.set_up("lo")
+    call.inside.set_up(ifname)
+    for route in wiring.pod_routes(call.conf.routes, lease):
+        call.inside.add_route(route)
+    if call.conf.masquerade:
+        call.host.load_nft(masquerade.render(pool.network for pool in call.conf.pools))
+
+
+def _take_back(call: _Call, lease: Lease, error: BaseException) -> None:
+    try:
+        leftovers.remove(call.host, call.leases, lease)
+    except (DataplaneError, LeaseError) as failed:
+        error.add_note(f"and could not be undone: {failed}; a DEL or the next sweep will")

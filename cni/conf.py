@@ -1,0 +1,229 @@
+"""The network configuration a runtime gives on stdin, parsed and checked.
+
+Every refusal names the key, its value and what to write instead. What a DEL needs of the configuration is read apart
+and forgivingly: a network whose configuration was broken after a pod was added must still let the pod go.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from cni import environment, wire_types
+from cni.spec import IPAM_TYPE, UNSTATED, CniError, Code, invalid
+from ipam.pool import Pool, PoolTooSmall, usable
+
+T = TypeVar("T")
+
+MTU_LOWEST, MTU_HIGHEST = 68, 65535  # RFC 791; the largest a veth takes
+DEFAULT_DIRECTORY = "/var/lib/podwire/cni"
+
+# Options of the reference bridge plugin that change who can reach whom. Ignoring one would be a quiet lie.
+_UNSUPPORTED = (
+    "vlan",
+    "vlanTrunk",
+    "promiscMode",
+    "macspoofchk",
+    "portIsolation",
+    "disableContainerInterface",
+    "enabledad",
+)
+_UNSUPPORTED_RUNTIME = ("portMappings", "ips", "ipRanges", "mac", "bandwidth")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Essentials:
+    """What every command needs."""
+
+    version: str
+    name: str
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodRoute:
+    """A route for the pod; without a gateway of its own it leads to the pool's."""
+
+    destination: IPv4Network
+    gateway: IPv4Address | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetConf:
+    essentials: Essentials
+    bridge: str
+    mtu: int
+    is_gateway: bool
+    masquerade: bool
+    hairpin: bool
+    pools: tuple[Pool, ...]
+    routes: tuple[PodRoute, ...]
+    dns: Mapping[str, Any]
+    previous: wire_types.PreviousResult | None
+    previous_json: Mapping[str, Any]  # the same with every key, to be passed on
+
+    @property
+    def name(self) -> str:
+        return self.essentials.name
+
+
+def decode(stdin: bytes) -> Mapping[str, Any]:
+    """The configuration as an object. Raises CniError 6 for what is not one."""
+    try:
+        conf = msgspec.json.decode(stdin)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CniError(Code.DECODING_FAILURE, "the configuration on stdin is not JSON", str(error)) from error
+    if not isinstance(conf, dict):
+        raise CniError(Code.DECODING_FAILURE, "the configuration on stdin is not a JSON object", repr(conf)[:80])
+    return conf
+
+
+def stated_version(conf: Mapping[str, Any]) -> str:
+    version = conf.get("cniVersion") or UNSTATED
+    if not isinstance(version, str):
+        raise CniError(Code.DECODING_FAILURE, f"cniVersion={version!r}", "must be a string such as 1.0.0")
+    return version
+
+
+def parse_essentials(conf: Mapping[str, Any]) -> Essentials:
+    name = conf.get("name")
+    if not name:
+        raise CniError(Code.INVALID_CONFIG, "missing network name", 'set "name" in the network configuration')
+    if not isinstance(name, str) or not environment.is_identifier(name):
+        raise invalid("name", name, "letters, digits, and after the first also _ . -")
+    directory = conf.get("dataDir") or DEFAULT_DIRECTORY
+    if not isinstance(directory, str) or not directory.startswith("/"):
+        raise invalid("dataDir", directory, "must be an absolute path")
+    return Essentials(version=stated_version(conf), name=name, directory=Path(directory))
+
+
+def parse_conf(conf: Mapping[str, Any]) -> NetConf:
+    """Check everything ADD and CHECK depend on. Raises CniError 2 or 7."""
+    essentials = parse_essentials(conf)
+    _refuse_unsupported(conf)
+    wire = _shaped(conf)
+    if problem := environment.ifname_problem(wire.bridge):
+        raise invalid("bridge", wire.bridge, problem)
+    if not MTU_LOWEST <= wire.mtu <= MTU_HIGHEST:
+        raise invalid("mtu", wire.mtu, f"must be {MTU_LOWEST} to {MTU_HIGHEST}")
+    is_gateway = wire.is_gateway or wire.is_default_gateway
+    return NetConf(
+        essentials=essentials,
+        bridge=wire.bridge,
+        mtu=wire.mtu,
+        is_gateway=is_gateway,
+        masquerade=wire.ip_masq,
+        hairpin=wire.hairpin_mode,
+        pools=_pools(wire.ipam),
+        routes=_routes(wire),
+        dns={key: value for key, value in wire.dns.items() if value},
+        previous=wire.prev_result,
+        previous_json=conf.get("prevResult") or {},
+    )
+
+
+def _refuse_unsupported(conf: Mapping[str, Any]) -> None:
+    runtime = conf.get("runtimeConfig")
+    asked = {key: conf[key] for key in _UNSUPPORTED if conf.get(key)}
+    if isinstance(runtime, dict):
+        asked |= {f"runtimeConfig.{key}": runtime[key] for key in _UNSUPPORTED_RUNTIME if runtime.get(key)}
+    for key, value in asked.items():
+        raise CniError(
+            Code.UNSUPPORTED_FIELD, f"unsupported field: {key}={value!r}", "remove it from the configuration"
+        )
+
+
+def _shaped(conf: Mapping[str, Any]) -> wire_types.NetConf:
+    try:
+        return msgspec.convert(conf, wire_types.NetConf)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `")
+        field = path.rstrip("`").removeprefix("$.")
+        raise invalid(field or "configuration", _value_at(conf, field), problem[:1].lower() + problem[1:]) from error
+
+
+def _value_at(conf: Any, field: str) -> object:
+    """The value msgspec's path leads to; None when the path ends early, as it does for a missing key."""
+    for step in re.findall(r"[^.\[\]]+", field):
+        try:
+            conf = conf[int(step) if isinstance(conf, list) else step]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return None
+    return cast("object", conf)
+
+
+def _pools(ipam: wire_types.Ipam) -> tuple[Pool, ...]:
+    if ipam.type != IPAM_TYPE:
+        raise invalid("ipam.type", ipam.type, f'this plugin gives addresses itself: write "{IPAM_TYPE}"')
+    if len(ipam.ranges) != 1:
+        raise invalid("ipam.ranges", len(ipam.ranges), "must hold exactly one list of ranges: a pod gets one address")
+    if not ipam.ranges[0]:
+        raise invalid("ipam.ranges[0]", [], 'must hold at least one range such as {"subnet": "10.244.1.0/24"}')
+    pools = [_pool(f"ipam.ranges[0][{index}]", wire) for index, wire in enumerate(ipam.ranges[0])]
+    _refuse_overlap(pools)
+    return tuple(pools)
+
+
+def _pool(field: str, wire: wire_types.Range) -> Pool:
+    subnet = _parsed(IPv4Network, f"{field}.subnet", wire.subnet)
+    if subnet.prefixlen > 30:
+        raise invalid(f"{field}.subnet", wire.subnet, "too small: a gateway and one pod need at least a /30")
+    bounds = {
+        name: _inside(f"{field}.{name}", text, subnet)
+        for name, text in (("rangeStart", wire.range_start), ("rangeEnd", wire.range_end), ("gateway", wire.gateway))
+    }
+    try:
+        return Pool.of(
+            subnet,
+            first=bounds["rangeStart"],
+            last=bounds["rangeEnd"],
+            gateway=bounds["gateway"] or usable(subnet)[0],
+        )
+    except PoolTooSmall as error:
+        raise invalid(f"{field}.rangeStart", f"{wire.range_start}-{wire.range_end}", str(error)) from error
+
+
+def _inside(field: str, text: str | None, subnet: IPv4Network) -> IPv4Address | None:
+    if text is None:
+        return None
+    address = _parsed(IPv4Address, field, text)
+    lowest, highest = usable(subnet)
+    if not lowest <= address <= highest:
+        raise invalid(field, text, f"must be a host address of {subnet}: {lowest} to {highest}")
+    return address
+
+
+def _refuse_overlap(pools: Sequence[Pool]) -> None:
+    for index, pool in enumerate(pools):
+        for earlier in pools[:index]:
+            if pool.first <= earlier.last and earlier.first <= pool.last:
+                other = f"overlaps {earlier.first} to {earlier.last} of {earlier.network}"
+                raise invalid(f"ipam.ranges[0][{index}]", f"{pool.first}-{pool.last}", other)
+
+
+def _routes(wire: wire_types.NetConf) -> tuple[PodRoute, ...]:
+    routes = [
+        PodRoute(
+            destination=_parsed(IPv4Network, f"ipam.routes[{index}].dst", route.dst),
+            gateway=_parsed(IPv4Address, f"ipam.routes[{index}].gw", route.gw) if route.gw else None,
+        )
+        for index, route in enumerate(wire.ipam.routes)
+    ]
+    default = PodRoute(destination=IPv4Network("0.0.0.0/0"), gateway=None)
+    if wire.is_default_gateway and all(route.destination != default.destination for route in routes):
+        routes.append(default)
+    return tuple(routes)
+
+
+def _parsed(kind: type[T], field: str, text: str) -> T:
+    try:
+        return kind(text)  # type: ignore[call-arg]
+    except ValueError as error:
+        raise invalid(field, text, f"{error}; write an IPv4 value such as {_EXAMPLES[kind]}") from error
+
+
+_EXAMPLES: Mapping[type, str] = {IPv4Network: "10.244.1.0/24", IPv4Address: "10.244.1.1"}

@@ -1,0 +1,97 @@
+"""One call of the plugin, from its environment and stdin to its stdout and exit code.
+
+The same function runs in the stand-alone process and in the agent, so there is one plugin, not two. Whatever goes
+wrong becomes the specification's error object here and nowhere else.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from cni import conf, environment, result, spec
+from cni.commands.add import add
+from cni.commands.check import check
+from cni.commands.delete import delete
+from cni.host import Host
+from cni.spec import CniError, Code, Command
+from dataplane.errors import DataplaneError
+from ipam.leases import AlreadyLeased, LeaseLost, LeasesBusy, LeasesUnreadable
+from ipam.pool import PoolExhausted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the runtime gets."""
+
+    stdout: bytes
+    exit_code: int
+
+
+_CODES: Mapping[type[Exception], Code] = {
+    PoolExhausted: Code.POOL_EXHAUSTED,
+    AlreadyLeased: Code.ALREADY_ATTACHED,
+    LeaseLost: Code.TRY_AGAIN_LATER,
+    LeasesBusy: Code.TRY_AGAIN_LATER,
+    LeasesUnreadable: Code.LEASES_UNREADABLE,
+    DataplaneError: Code.KERNEL_REFUSED,
+    OSError: Code.IO_FAILURE,
+}
+
+
+def run(environ: Mapping[str, str], stdin: bytes, open_host: Callable[[], Host]) -> Reply:
+    """Serve one call. `open_host` is asked only when the call itself is sound. Raises nothing."""
+    try:
+        asked = environment.parse_environment(environ)
+        if asked.command is Command.VERSION:
+            return _success(spec.version_report())
+        return _serve(asked, conf.decode(stdin), open_host)
+    except Exception as error:  # noqa: BLE001 - the process edge: a runtime must always get an error object
+        return refusal(stdin, error)
+
+
+def _serve(asked: environment.Environment, wire: Mapping[str, Any], open_host: Callable[[], Host]) -> Reply:
+    essentials = conf.parse_essentials(wire)
+    spec.require_version(essentials.version, asked.command)
+    if asked.command is Command.DEL:
+        delete(asked, essentials, open_host())
+        return Reply(stdout=b"", exit_code=0)
+    network = conf.parse_conf(wire)
+    if asked.command is Command.CHECK:
+        check(asked, network, open_host())
+        return Reply(stdout=b"", exit_code=0)
+    made = add(asked, network, open_host())
+    return _success(result.to_dict(made, essentials.version, network.previous_json))
+
+
+def refusal(stdin: bytes, error: Exception) -> Reply:
+    """The error object for a failure, in the configuration's own version when that can be told."""
+    told = _translated(error)
+    return Reply(stdout=_encoded(told.to_dict(_answer_version(stdin))), exit_code=1)
+
+
+def _translated(error: Exception) -> CniError:
+    notes = "; ".join(getattr(error, "__notes__", ()))
+    if isinstance(error, CniError):
+        return CniError(error.code, error.msg, "; ".join(filter(None, (error.details, notes))))
+    for kind, code in _CODES.items():
+        if isinstance(error, kind):
+            return CniError(code, str(error), notes)
+    return CniError(Code.INTERNAL, f"{type(error).__name__}: {error}", notes)
+
+
+def _answer_version(stdin: bytes) -> str:
+    try:
+        version = conf.stated_version(conf.decode(stdin))
+    except CniError:
+        return spec.LATEST
+    return version if version in spec.SUPPORTED else spec.LATEST
+
+
+def _success(answer: Mapping[str, Any]) -> Reply:
+    return Reply(stdout=_encoded(answer), exit_code=0)
+
+
+def _encoded(answer: Mapping[str, Any]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(answer), indent=4) + b"\n"

@@ -1,0 +1,75 @@
+"""The node as the commands see it: every effect they have goes through here, so tests can stand in the way of each."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cni import masquerade
+from dataplane.netlink.interface import Netlink
+from dataplane.netns import Identity
+from ipam.leases import Leases
+
+
+class OpenNetns(Protocol):
+    """A namespace held open."""
+
+    @property
+    def fd(self) -> int: ...
+    @property
+    def identity(self) -> Identity: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What a command may do to the node.
+
+    `netlink` speaks in the node's own namespace. `open_netns` raises NotFound for a path that leads to no namespace.
+    `inside` lends a netlink that speaks in a pod's namespace; it is dear to open and is closed afterwards.
+    """
+
+    netlink: Netlink
+    own_netns: Identity
+    boot_id: str
+    open_netns: Callable[[str], AbstractContextManager[OpenNetns]]
+    inside: Callable[[OpenNetns], AbstractContextManager[Netlink]]
+    leases: Callable[[Path], AbstractContextManager[Leases]]
+    load_nft: Callable[[str], None]
+    enable_forwarding: Callable[[], None]
+
+
+def linux_host() -> Host:
+    """The calling thread's own namespace and the real kernel."""
+    # pyroute2 takes 120 ms to import: a call that is refused before it touches the kernel shall not wait for it.
+    from dataplane import netns, sysctl
+    from dataplane.netlink.linux import LinuxNetlink
+
+    @contextmanager
+    def inside(pod: OpenNetns) -> Iterator[Netlink]:
+        netlink = LinuxNetlink(pod.fd)
+        try:
+            yield netlink
+        finally:
+            netlink.close()
+
+    def enable_forwarding() -> None:
+        sysctl.write("net/ipv4/ip_forward", 1)
+
+    return Host(
+        netlink=LinuxNetlink(),
+        own_netns=netns.current_identity(),
+        boot_id=netns.boot_id(),
+        open_netns=netns.open_netns,
+        inside=inside,
+        leases=Leases,
+        load_nft=_load_nft,
+        enable_forwarding=enable_forwarding,
+    )
+
+
+def _load_nft(text: str) -> None:
+    from dataplane.nft.linux import LinuxNft  # only networks with ipMasq need libnftables
+
+    with LinuxNft(masquerade.TABLE) as nft:
+        nft.load(text)

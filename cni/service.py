@@ -1,0 +1,67 @@
+"""The agent's half of a shim's call: the same commands, in a process that is warm.
+
+The shim runs the plugin alone whenever no proper reply comes, so nothing here has to be rescued: a connection that
+ends early is enough.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from cni import dispatch, wire
+from cni.host import Host, OpenNetns
+from dataplane.errors import NotFound
+from dataplane.netns import Netns
+
+log = structlog.get_logger(__name__)
+
+
+def answer(connection: socket.socket, host: Host) -> None:
+    """Serve one connection; the caller closes it. Raises OSError when the shim went away or was too slow."""
+    try:
+        request = wire.receive(connection)
+    except (wire.WireError, UnicodeError) as error:
+        log.warning("request not understood", reason=str(error))
+        return
+    try:
+        _answer(connection, request, host)
+    finally:
+        request.close()
+
+
+def _answer(connection: socket.socket, request: wire.Request, host: Host) -> None:
+    if request.caller != host.own_netns:
+        wire.send(connection, exit_code=wire.RUN_ALONE, stdout=b"")
+        return
+    reply = dispatch.run(request.environ, request.stdin, lambda: _with_pod(host, request))
+    _log(request, reply)
+    wire.send(connection, exit_code=reply.exit_code, stdout=reply.stdout)
+
+
+def _with_pod(host: Host, request: wire.Request) -> Host:
+    """The host, seeing the pod's namespace through the shim's descriptor and never through the path."""
+    return replace(host, open_netns=_opener(request.netns_fd))
+
+
+def _opener(netns_fd: int | None) -> Callable[[str], contextlib.AbstractContextManager[OpenNetns]]:
+    def open_netns(path: str) -> Netns:
+        if netns_fd is None:
+            raise NotFound(f"open network namespace {path}", detail="the plugin could not open it")
+        return Netns(path, os.dup(netns_fd))
+
+    return open_netns
+
+
+def _log(request: wire.Request, reply: dispatch.Reply) -> None:
+    environ = request.environ
+    event = log.bind(
+        container=environ.get("CNI_CONTAINERID"), ifname=environ.get("CNI_IFNAME"), arguments=environ.get("CNI_ARGS")
+    )
+    if reply.exit_code:
+        event.warning("cni call refused", command=environ.get("CNI_COMMAND"), error=reply.stdout.decode())
+    else:
+        event.info("cni call served", command=environ.get("CNI_COMMAND"))

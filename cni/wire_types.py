@@ -1,0 +1,56 @@
+"""The configuration's shape on the wire, with the specification's spelling and this plugin's defaults."""
+
+from typing import Any
+
+import msgspec
+
+
+class Range(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    subnet: str
+    range_start: str | None = None
+    range_end: str | None = None
+    gateway: str | None = None
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    dst: str
+    gw: str | None = None
+
+
+class Ipam(msgspec.Struct, frozen=True, kw_only=True):
+    type: str
+    ranges: list[list[Range]]
+    routes: list[Route] = []
+
+
+class PreviousInterface(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    mac: str = ""
+    sandbox: str = ""
+
+
+class PreviousAddress(msgspec.Struct, frozen=True, kw_only=True):
+    address: str
+    interface: int | None = None
+    gateway: str | None = None
+
+
+class PreviousResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What the plugins before this one, or an earlier ADD, made. Null stands for an empty list in some runtimes."""
+
+    interfaces: list[PreviousInterface] | None = None
+    ips: list[PreviousAddress] | None = None
+    routes: list[Route] | None = None
+    dns: dict[str, Any] | None = None
+
+
+class NetConf(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    ipam: Ipam
+    bridge: str = "podwire0"
+    mtu: int = 1500
+    is_gateway: bool = True
+    is_default_gateway: bool = True
+    ip_masq: bool = False
+    hairpin_mode: bool = True
+    dns: dict[str, Any] = {}
+    prev_result: PreviousResult | None = None

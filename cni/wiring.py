@@ -1,0 +1,75 @@
+"""What a pod's wiring is called and consists of: names, MACs, routes. Pure, and the same on every call.
+
+Everything can be recomputed from the attachment and its address, so a later call finds and removes what an earlier one
+left behind, with no memory but the kernel's.
+
+A pod's MAC follows from its address: whoever still has the address's former owner in an ARP cache reaches the new one.
+"""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Interface
+
+from cni.conf import NetConf, PodRoute
+from cni.environment import Environment
+from dataplane.netlink.objects import Bridge, Route, VethEnd, VethPair
+from ipam.lease import Attachment, Lease
+from ipam.pool import Pool
+
+ALIAS_MAX = 255  # IFALIASZ, include/uapi/linux/if.h, without the final NUL
+
+
+def host_veth(attachment: Attachment) -> str:
+    """The node's end: a prefix that is ours, and 48 bits of the attachment's hash."""
+    return f"pw{attachment.digest.hex()[:12]}"
+
+
+def host_mac(attachment: Attachment) -> str:
+    return _mac(b"\x0e" + attachment.digest[6:11])  # locally administered, unicast
+
+
+def address_mac(address: IPv4Address) -> str:
+    return _mac(b"\x0a\x58" + address.packed)
+
+
+def _mac(octets: bytes) -> str:
+    return octets.hex(":")
+
+
+def owner(environment: Environment) -> str:
+    """Whose interface this is, for people: shown by `ip link` and in the lease file."""
+    return (environment.pod or f"{environment.container_id}/{environment.ifname}")[:ALIAS_MAX]
+
+
+def bridge(conf: NetConf) -> Bridge:
+    return Bridge(name=conf.bridge, mac=address_mac(_gateway(conf.pools[0])), mtu=conf.mtu)
+
+
+def bridge_addresses(conf: NetConf) -> tuple[IPv4Interface, ...]:
+    """The gateways' addresses, which stand on the bridge."""
+    if not conf.is_gateway:
+        return ()
+    return tuple(dict.fromkeys(IPv4Interface((_gateway(pool), pool.network.prefixlen)) for pool in conf.pools))
+
+
+def _gateway(pool: Pool) -> IPv4Address:
+    return pool.gateway or pool.network[1]
+
+
+def veth(conf: NetConf, lease: Lease, *, netns_fd: int) -> VethPair:
+    attachment = lease.claim.attachment
+    return VethPair(
+        host=VethEnd(name=lease.claim.host_veth, mac=host_mac(attachment)),
+        peer=VethEnd(name=attachment.ifname, mac=address_mac(lease.address)),
+        netns_fd=netns_fd,
+        mtu=conf.mtu,
+        master=conf.bridge,
+        alias=lease.claim.owner,
+        hairpin=conf.hairpin,
+    )
+
+
+def pod_routes(routes: Sequence[PodRoute], lease: Lease) -> tuple[Route, ...]:
+    ifname = lease.claim.attachment.ifname
+    return tuple(
+        Route(destination=route.destination, gateway=route.gateway or lease.gateway, device=ifname) for route in routes
+    )
