@@ -21,11 +21,11 @@ class DataplaneError(Exception):
         return ": ".join([self.request, *reasons, *([self.detail] if self.detail else [])])
 
 
-class NotFound(DataplaneError):  # noqa: N818 - named for the answer, as callers read it
+class NotFound(DataplaneError):
     """What the request names does not exist."""
 
 
-class AlreadyExists(DataplaneError):  # noqa: N818 - as above
+class AlreadyExists(DataplaneError):
     """What the request would make exists."""
 
 

@@ -6,6 +6,7 @@ and a restart needs no understanding of expressions to see that nothing changed.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from dataplane.nft import wire
@@ -112,8 +113,9 @@ def decode(payload: bytes) -> Statement:
     return tuple(_decode_one(item) for kind, item in wire.attributes(payload) if kind == wire.NFTA_LIST_ELEM)
 
 
+@lru_cache(maxsize=4096)  # most expressions of most rules are the same few
 def _decode_one(payload: bytes) -> Expression:
-    fields = dict(wire.attributes(payload))
+    fields = wire.fields(payload)
     name = wire.read_string(fields.get(wire.NFTA_EXPR_NAME, b""))
     body = fields.get(wire.NFTA_EXPR_DATA, b"")
     if name == "counter":
@@ -130,7 +132,7 @@ def _recognise(name: str, body: bytes) -> Expression | None:
     if recognise is None:
         return None
     try:
-        return recognise(dict(wire.attributes(body)))
+        return recognise(wire.fields(body))
     except ValueError:  # a value out of range, or MalformedMessage
         return None
 
@@ -160,16 +162,16 @@ _RECOGNISE: dict[str, Callable[[dict[int, bytes]], Expression]] = {
 
 def read_value(payload: bytes) -> bytes | Verdict:
     """An element's or immediate's value: bytes or a verdict. Raises MalformedMessage."""
-    for kind, value in wire.attributes(payload):
-        if kind == wire.NFTA_DATA_VALUE:
-            return value
-        if kind == wire.NFTA_DATA_VERDICT:
-            return _read_verdict(value)
+    found = wire.fields(payload)
+    if wire.NFTA_DATA_VALUE in found:
+        return found[wire.NFTA_DATA_VALUE]
+    if wire.NFTA_DATA_VERDICT in found:
+        return _read_verdict(found[wire.NFTA_DATA_VERDICT])
     raise MalformedMessage("a value or a verdict", payload)
 
 
 def _read_verdict(payload: bytes) -> Verdict:
-    fields = dict(wire.attributes(payload))
+    fields = wire.fields(payload)
     code = int.from_bytes(fields.get(wire.NFTA_VERDICT_CODE, b""), "big", signed=True)
     chain = wire.read_string(fields.get(wire.NFTA_VERDICT_CHAIN, b""))
     try:

@@ -83,7 +83,7 @@ def answer(message: Message) -> Answer:
     code = -int.from_bytes(message.payload[:4], "little", signed=True)
     if message.kind != wire.NLMSG_ERROR or not message.flags & wire.NLM_F_ACK_TLVS:
         return Answer(message.sequence, code)
-    fields = dict(wire.attributes(message.payload[_explanation(message) :]))
+    fields = wire.fields(message.payload[_explanation(message) :])
     text = wire.read_string(fields.get(wire.NLMSGERR_ATTR_MSG, b""))
     offset = int.from_bytes(fields.get(wire.NLMSGERR_ATTR_OFFS, b""), "little")
     return Answer(message.sequence, code, text, offset)
@@ -99,7 +99,7 @@ def _explanation(message: Message) -> int:
 
 
 def fields(message: Message) -> dict[int, bytes]:
-    return dict(wire.attributes(message.body))
+    return wire.fields(message.body)
 
 
 def table_name(found: dict[int, bytes]) -> str:
@@ -127,7 +127,7 @@ def elements(found: dict[int, bytes]) -> Iterator[Element]:
     """The elements in one message of a dump."""
     for kind, payload in wire.attributes(found.get(wire.NFTA_SET_ELEM_LIST_ELEMENTS, b"")):
         if kind == wire.NFTA_LIST_ELEM:
-            yield _element(dict(wire.attributes(payload)))
+            yield _element(wire.fields(payload))
 
 
 def _element(found: dict[int, bytes]) -> Element:

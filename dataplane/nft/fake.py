@@ -147,7 +147,7 @@ class _State:
         return self.last_handle
 
 
-class _Refused(Exception):  # noqa: N818 - private
+class _Refused(Exception):
     def __init__(self, code: int, element: int | None = None) -> None:
         super().__init__(code)
         self.code = code

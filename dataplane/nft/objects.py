@@ -47,7 +47,7 @@ class Chain(msgspec.Struct, frozen=True, gc=False):
     comment: str = ""
 
 
-class Rule(msgspec.Struct, frozen=True):
+class Rule(msgspec.Struct, frozen=True, gc=False):
     chain: str
     expressions: tuple[Expression, ...]
     comment: str = ""
@@ -69,7 +69,7 @@ class Element(msgspec.Struct, frozen=True, gc=False):
     timeout: int | None = None
 
 
-class AddChain(msgspec.Struct, frozen=True):
+class AddChain(msgspec.Struct, frozen=True, gc=False):
     """Make a chain; one that exists stays as it is."""
 
     chain: Chain
@@ -79,19 +79,19 @@ class AddChain(msgspec.Struct, frozen=True):
         check_comment(self.chain.comment)
 
 
-class DeleteChain(msgspec.Struct, frozen=True):
+class DeleteChain(msgspec.Struct, frozen=True, gc=False):
     """Delete a chain with its rules; EBUSY while a rule or a map element of the table still leads to it."""
 
     name: str
 
 
-class FlushChain(msgspec.Struct, frozen=True):
+class FlushChain(msgspec.Struct, frozen=True, gc=False):
     """Delete every rule of a chain."""
 
     name: str
 
 
-class AddRule(msgspec.Struct, frozen=True):
+class AddRule(msgspec.Struct, frozen=True, gc=False):
     """Append a rule to its chain."""
 
     rule: Rule
@@ -100,7 +100,7 @@ class AddRule(msgspec.Struct, frozen=True):
         check_comment(self.rule.comment)
 
 
-class ReplaceRule(msgspec.Struct, frozen=True):
+class ReplaceRule(msgspec.Struct, frozen=True, gc=False):
     """Put a rule in the place of the one with that handle. The new one gets a handle of its own."""
 
     rule: Rule
@@ -110,12 +110,12 @@ class ReplaceRule(msgspec.Struct, frozen=True):
         check_comment(self.rule.comment)
 
 
-class DeleteRule(msgspec.Struct, frozen=True):
+class DeleteRule(msgspec.Struct, frozen=True, gc=False):
     chain: str
     handle: int
 
 
-class AddElements(msgspec.Struct, frozen=True):
+class AddElements(msgspec.Struct, frozen=True, gc=False):
     """Add elements; one that exists with the same value stays, with another value it is EEXIST."""
 
     set_name: str
@@ -127,7 +127,7 @@ class AddElements(msgspec.Struct, frozen=True):
                 check_comment(element.comment)
 
 
-class DeleteElements(msgspec.Struct, frozen=True):
+class DeleteElements(msgspec.Struct, frozen=True, gc=False):
     """Delete elements by their keys; a key that is not there is ENOENT."""
 
     set_name: str

@@ -130,6 +130,19 @@ def attributes(payload: bytes) -> Iterator[tuple[int, bytes]]:
         position += (length + 3) & ~3
 
 
+def fields(payload: bytes) -> dict[int, bytes]:
+    """The attributes by type, of a type that stands there twice the last. Raises MalformedMessage."""
+    found: dict[int, bytes] = {}
+    position, end, unpack = 0, len(payload), ATTRIBUTE.unpack_from
+    while end - position >= 4:
+        length, kind = unpack(payload, position)
+        if length < 4 or position + length > end:
+            raise MalformedMessage("an attribute", payload[position:])
+        found[kind & NLA_TYPE_MASK] = payload[position + 4 : position + length]
+        position += (length + 3) & ~3
+    return found
+
+
 def read_string(payload: bytes) -> str:
     return payload.rstrip(b"\0").decode(errors="replace")
 
