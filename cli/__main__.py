@@ -1,0 +1,19 @@
+"""The `podwire` command: what people type. Programs that run by themselves have commands of their own."""
+
+import click
+
+from cli.cni import cni
+from cli.lab import lab
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="podwire")
+def main() -> None:
+    """Container networking and a Kubernetes service proxy, in Python."""
+
+
+main.add_command(lab)
+main.add_command(cni)
+
+if __name__ == "__main__":
+    main()

