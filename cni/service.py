@@ -5,7 +5,6 @@ ends early is enough.
 """
 
 import contextlib
-import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,8 +13,8 @@ import structlog
 
 from cni import dispatch, wire
 from cni.host import Host, OpenNetns
+from dataplane import netns
 from dataplane.errors import NotFound
-from dataplane.netns import Netns
 
 log = structlog.get_logger(__name__)
 
@@ -48,10 +47,10 @@ def _with_pod(host: Host, request: wire.Request) -> Host:
 
 
 def _opener(netns_fd: int | None) -> Callable[[str], contextlib.AbstractContextManager[OpenNetns]]:
-    def open_netns(path: str) -> Netns:
+    def open_netns(path: str) -> netns.Netns:
         if netns_fd is None:
             raise NotFound(f"open network namespace {path}", detail="the plugin could not open it")
-        return Netns(path, os.dup(netns_fd))
+        return netns.open_netns(f"/proc/self/fd/{netns_fd}")
 
     return open_netns
 

@@ -1,0 +1,64 @@
+"""Putting the plugin where runtimes look for it.
+
+Written under another name and renamed: a runtime sees the old executable or the new one, never half of one, and never
+"text file busy".
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from cni import shim, spec
+
+EXECUTABLE = spec.PLUGIN_TYPE
+_SHEBANG_MAX = 127  # BINPRM_BUF_SIZE before Linux 5.1
+
+
+class InstallError(Exception):
+    """The plugin cannot be written."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"CNI plugin {self.path}: {self.reason}"
+
+
+def install(bin_dir: Path, python: Path, socket_path: Path) -> Path:
+    """Write the executable and return its path. `python` is an interpreter that has podwire installed."""
+    path = bin_dir / EXECUTABLE
+    try:
+        text = render(python, socket_path)
+        bin_dir.mkdir(parents=True, exist_ok=True)
+        _replace(path, text)
+    except OSError as error:
+        raise InstallError(path, f"{error.strerror}: {error.filename}") from error
+    return path
+
+
+def render(python: Path, socket_path: Path) -> bytes:
+    """The shim's text, with a #! line before it and its own paths behind it."""
+    # Not the environment's link to the interpreter: that one looks for its environment first, which takes time.
+    first = f"#!{python.resolve()} -IS"
+    if len(first) > _SHEBANG_MAX or any(letter.isspace() for letter in str(python.resolve())):
+        raise InstallError(python.resolve(), f"a #! line has room for {_SHEBANG_MAX} bytes and no white space")
+    versions = msgspec.json.encode(spec.version_report()) + b"\n"
+    call = f"posix._exit(main({str(python)!r}, {str(socket_path)!r}, {versions!r}, {spec.ABOUT.encode()!r}))"
+    return "\n".join((first, Path(shim.__file__).read_text(encoding="utf-8"), "", call, "")).encode()
+
+
+def _replace(path: Path, text: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with draft.open("xb") as file:
+            draft.chmod(0o755)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,235 @@
+"""The runtime's side of CNI: read a network configuration list, run its plugins, remember their results.
+
+Follows libcni: the chain forwards for ADD and CHECK and backwards for DEL, each plugin's result as the next one's
+prevResult, the last result kept on disk for CHECK and DEL. The lab's pod runner uses this, so pods are wired there
+exactly as a container runtime wires them.
+"""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cni.spec import Command, parse_version
+
+DEADLINE_SECONDS = 60.0
+_RESULT_ON_DEL_SINCE = "0.4.0"
+
+
+class InvokeError(Exception):
+    """A network cannot be used, or one of its plugins refused."""
+
+
+class NoNetwork(InvokeError):  # noqa: N818 - named for the answer, as callers read it
+    """There is no usable configuration list."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"CNI configuration {self.path}: {self.reason}"
+
+
+class PluginFailed(InvokeError):  # noqa: N818 - as above
+    """A plugin answered with an error object, or with nothing that can be read."""
+
+    def __init__(self, plugin: str, command: Command, *, code: int, msg: str, details: str = "") -> None:
+        super().__init__(plugin, command, code, msg, details)
+        self.plugin, self.command, self.code, self.msg, self.details = plugin, command, code, msg, details
+
+    def __str__(self) -> str:
+        return f"{self.plugin} {self.command}: {self.msg}" + (f": {self.details}" if self.details else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A configuration list, as loaded."""
+
+    name: str
+    version: str
+    plugins: tuple[Mapping[str, Any], ...]
+    disable_check: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """The container to attach. `capabilities` reach the plugins that declare them, as their runtimeConfig."""
+
+    container_id: str
+    netns: str
+    ifname: str = "eth0"
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    capabilities: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _WirePlugin(msgspec.Struct, frozen=True):
+    type: str
+
+
+class _WireList(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    plugins: list[dict[str, Any]]
+    cni_version: str = "0.1.0"
+    disable_check: bool = False
+
+
+def load_network(conf_dir: Path) -> Network:
+    """The network a runtime would use: the first configuration list in the order of file names."""
+    paths = sorted(conf_dir.glob("*.conflist"))
+    if not paths:
+        raise NoNetwork(conf_dir, "no *.conflist file; is the node agent running?")
+    return parse_network(paths[0].read_bytes(), paths[0])
+
+
+def parse_network(text: bytes, path: Path) -> Network:
+    try:
+        wire = msgspec.json.decode(text, type=_WireList)
+        for plugin in wire.plugins:
+            msgspec.convert(plugin, _WirePlugin)
+    except msgspec.MsgspecError as error:
+        raise NoNetwork(path, str(error)) from error
+    if not wire.plugins:
+        raise NoNetwork(path, "plugins=[]: a list needs at least one plugin")
+    return Network(
+        name=wire.name, version=wire.cni_version, plugins=tuple(wire.plugins), disable_check=wire.disable_check
+    )
+
+
+class Runtime:
+    """Runs plugins found in `bin_dirs` and keeps their results in `cache_dir`."""
+
+    def __init__(self, bin_dirs: Sequence[Path], cache_dir: Path) -> None:
+        self._bin_dirs = tuple(bin_dirs)
+        self._cache_dir = cache_dir
+
+    def add(self, network: Network, sandbox: Sandbox) -> dict[str, Any]:
+        """Attach the container. On failure the runtime owes the plugins a DEL (spec §4), which is made here."""
+        result: dict[str, Any] = {}
+        try:
+            for plugin in network.plugins:
+                result = self._run(Command.ADD, network, sandbox, plugin, result)
+        except InvokeError as error:
+            self._undo(network, sandbox, error)
+            raise
+        self._remember(network, sandbox, result)
+        return result
+
+    def check(self, network: Network, sandbox: Sandbox) -> None:
+        if network.disable_check:
+            return
+        previous = self.cached_result(network, sandbox)
+        for plugin in network.plugins:
+            self._run(Command.CHECK, network, sandbox, plugin, previous)
+
+    def delete(self, network: Network, sandbox: Sandbox) -> None:
+        """Detach the container; one that is not attached is success."""
+        is_passed_on = parse_version(network.version) >= parse_version(_RESULT_ON_DEL_SINCE)
+        previous = self.cached_result(network, sandbox) if is_passed_on else {}
+        for plugin in reversed(network.plugins):
+            self._run(Command.DEL, network, sandbox, plugin, previous)
+        self._cache_path(network, sandbox).unlink(missing_ok=True)
+
+    def cached_result(self, network: Network, sandbox: Sandbox) -> dict[str, Any]:
+        """What ADD returned; empty when nothing readable is kept, with which DEL must cope."""
+        try:
+            return msgspec.json.decode(self._cache_path(network, sandbox).read_bytes(), type=dict[str, Any])
+        except (FileNotFoundError, msgspec.MsgspecError):
+            return {}
+
+    def _undo(self, network: Network, sandbox: Sandbox, error: InvokeError) -> None:
+        try:
+            self.delete(network, sandbox)
+        except InvokeError as failed:
+            error.add_note(f"and the DEL after it failed: {failed}")
+
+    def _run(
+        self,
+        command: Command,
+        network: Network,
+        sandbox: Sandbox,
+        plugin: Mapping[str, Any],
+        previous: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        name = plugin["type"]
+        stdin = msgspec.json.encode(_plugin_conf(network, sandbox, plugin, previous))
+        environ = {**os.environ, **self._environ(command, sandbox)}
+        try:
+            done = _execute(self._find(name, command), environ, stdin)
+        except OSError as error:
+            raise PluginFailed(name, command, code=5, msg=f"cannot be started: {error}") from error
+        except subprocess.TimeoutExpired as error:
+            raise PluginFailed(name, command, code=11, msg=f"no answer within {DEADLINE_SECONDS:g} s") from error
+        if done.returncode:
+            raise _failure(name, command, done)
+        return _decoded(done.stdout)
+
+    def _find(self, name: str, command: Command) -> Path:
+        for directory in self._bin_dirs:
+            if "/" not in name and (path := directory / name).is_file():
+                return path
+        searched = ":".join(map(str, self._bin_dirs))
+        raise PluginFailed(name, command, code=5, msg=f"plugin not found in {searched}")
+
+    def _environ(self, command: Command, sandbox: Sandbox) -> dict[str, str]:
+        return {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": sandbox.container_id,
+            "CNI_NETNS": sandbox.netns,
+            "CNI_IFNAME": sandbox.ifname,
+            "CNI_ARGS": ";".join(f"{key}={value}" for key, value in sandbox.arguments.items()),
+            "CNI_PATH": ":".join(map(str, self._bin_dirs)),
+        }
+
+    def _remember(self, network: Network, sandbox: Sandbox, result: Mapping[str, Any]) -> None:
+        self._cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._cache_path(network, sandbox)
+        draft = path.with_suffix(".new")
+        draft.write_bytes(msgspec.json.encode(result))
+        draft.rename(path)
+
+    def _cache_path(self, network: Network, sandbox: Sandbox) -> Path:
+        # A hash: the three parts may hold any character and together be longer than a file name.
+        key = f"{network.name}/{sandbox.container_id}/{sandbox.ifname}".encode()
+        return self._cache_dir / f"{hashlib.sha256(key).hexdigest()}.json"
+
+
+def _execute(path: Path, environ: Mapping[str, str], stdin: bytes) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([path], env=environ, input=stdin, capture_output=True, timeout=DEADLINE_SECONDS, check=False)
+
+
+def _plugin_conf(
+    network: Network, sandbox: Sandbox, plugin: Mapping[str, Any], previous: Mapping[str, Any]
+) -> dict[str, Any]:
+    declared = plugin.get("capabilities") or {}
+    granted = {name: value for name, value in sandbox.capabilities.items() if declared.get(name)}
+    conf = {key: value for key, value in plugin.items() if key != "capabilities"}
+    conf |= {"name": network.name, "cniVersion": network.version}
+    if granted:
+        conf["runtimeConfig"] = granted
+    if previous:
+        conf["prevResult"] = previous
+    return conf
+
+
+def _failure(name: str, command: Command, done: subprocess.CompletedProcess[bytes]) -> PluginFailed:
+    error = _decoded(done.stdout)
+    if "code" not in error:
+        said = (done.stderr or done.stdout).decode(errors="replace").strip()
+        return PluginFailed(name, command, code=999, msg=f"exit {done.returncode}", details=said)
+    return PluginFailed(
+        name, command, code=int(error["code"]), msg=str(error.get("msg")), details=str(error.get("details", ""))
+    )
+
+
+def _decoded(stdout: bytes) -> dict[str, Any]:
+    """A plugin's answer; libcni too takes none and null as an empty one."""
+    try:
+        return msgspec.json.decode(stdout or b"null", type=dict[str, Any] | None) or {}
+    except msgspec.MsgspecError:
+        return {}

@@ -1,0 +1,98 @@
+"""The executable a runtime starts: a few milliseconds of Python between the runtime and the node agent.
+
+cni.install writes this file's text as the plugin, behind a #! line with -IS (no site, no environment, no path), so it
+imports only what is built into the interpreter. It forwards CNI_* and stdin over the agent's socket and prints the
+answer. Without an agent, or when one dies in the middle, it becomes the stand-alone plugin, with the same stdin and
+the same request name, by which the plugin knows what the agent had begun for this very call.
+"""
+
+import _socket
+import posix
+import sys
+
+MAGIC = b"podwire-cni\x00\x01"  # cni.wire describes the protocol
+RUN_ALONE = 255
+AGENT_SECONDS = 20  # longer than a call waits for an attachment that another one holds
+CHUNK = 1 << 16
+BUSY = b'{"cniVersion": "1.0.0", "code": 11, "msg": "the node agent has too many calls waiting; try again"}\n'
+LOST = b'{"cniVersion": "1.0.0", "code": 5, "msg": "podwire cannot be started: install the plugin again"}\n'
+
+
+def main(python: str, socket: str, versions: bytes, about: bytes) -> int:
+    command = posix.environ.get(b"CNI_COMMAND")
+    if not command:
+        posix.write(2, about)
+        return 0
+    if command == b"VERSION":
+        return show(versions, 0)
+    stdin = read_all(0)
+    request = posix.urandom(16).hex().encode()
+    try:
+        answer = ask(connect(socket), stdin, request)
+    except BlockingIOError:
+        return show(BUSY, 1)
+    except OSError:
+        answer = b""
+    if len(answer) >= 5 and answer[0] != RUN_ALONE and len(answer) == 5 + int.from_bytes(answer[1:5], "big"):
+        return show(answer[5:], answer[0])
+    return become_plugin(python, stdin, request)
+
+
+def connect(path: str) -> _socket.socket:
+    agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    patience = AGENT_SECONDS.to_bytes(8, sys.byteorder) + bytes(8)  # struct timeval
+    agent.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, patience)
+    agent.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, patience)
+    agent.connect(path)  # waits while the agent's backlog is full, then EAGAIN
+    return agent
+
+
+def ask(agent: _socket.socket, stdin: bytes, request: bytes) -> bytes:
+    own = posix.stat("/proc/self/ns/net")
+    pairs = [name + b"=" + value for name, value in posix.environ.items() if name.startswith(b"CNI_")]
+    pairs += [b"PODWIRE_REQUEST=" + request, b"PODWIRE_CALLER_NETNS=%d:%d" % (own.st_dev, own.st_ino)]
+    environ = b"\0".join(pairs)
+    header = MAGIC + len(environ).to_bytes(4, "big") + len(stdin).to_bytes(4, "big")
+    try:
+        agent.sendmsg([header], pod_descriptor())
+        write_all(agent.fileno(), environ + stdin)
+        return read_all(agent.fileno())
+    except BlockingIOError:
+        return b""  # connected, but the agent stands still
+
+
+def pod_descriptor() -> list[tuple[int, int, bytes]]:
+    path = posix.environ.get(b"CNI_NETNS", b"")
+    try:
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except OSError:
+        return []  # gone, as it may be for a DEL; an ADD is told so by the plugin
+    return [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
+
+
+def become_plugin(python: str, stdin: bytes, request: bytes) -> int:
+    fd = posix.memfd_create("stdin", 0)
+    write_all(fd, stdin)
+    posix.lseek(fd, 0, 0)
+    posix.dup2(fd, 0)
+    try:
+        posix.execve(python, (python, "-I", "-m", "cni"), {**posix.environ, b"PODWIRE_REQUEST": request})
+    except OSError:
+        return show(LOST, 1)
+
+
+def show(answer: bytes, code: int) -> int:
+    write_all(1, answer)
+    return code
+
+
+def read_all(fd: int) -> bytes:
+    parts = []
+    while part := posix.read(fd, CHUNK):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def write_all(fd: int, content: bytes) -> None:
+    while content:
+        content = content[posix.write(fd, content) :]
