@@ -165,15 +165,22 @@ def _unreachable(server: str) -> Iterator[None]:
         raise Unreachable(server, _reason(error)) from error
 
 
-def _reason(error: Exception) -> str:
-    """Say what happened without urllib3's object addresses: `[Errno 111] Connection refused`."""
-    cause = error.__cause__ or error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {cause.verify_message}"
-    if isinstance(cause, OSError) and str(cause):
-        return str(cause)
-    text = error.args[-1] if error.args else ""
-    return str(text).rpartition(">: ")[2].rpartition("): ")[2] or type(error).__name__
+def _reason(error: BaseException) -> str:
+    """Say what happened, without the layers around it and their object addresses: `[Errno 111] Connection refused`."""
+    root = _root(error)
+    if isinstance(root, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {root.verify_message}"
+    if isinstance(root, urllib3.exceptions.HTTPError):
+        # Connection and pool print themselves in front of the message.
+        return str(root).rpartition("object at 0x")[2].rpartition(">: ")[2] or type(root).__name__
+    return str(root) or type(root).__name__
+
+
+def _root(error: BaseException) -> BaseException:
+    """Follow the exceptions that urllib3 puts around one another, as cause or as argument."""
+    while inner := error.__cause__ or next((arg for arg in error.args if isinstance(arg, BaseException)), None):
+        error = inner
+    return error
 
 
 def _pool(connection: Connection, host: str, port: int | None) -> urllib3.HTTPConnectionPool:
@@ -184,7 +191,6 @@ def _pool(connection: Connection, host: str, port: int | None) -> urllib3.HTTPCo
             maxsize=_POOL,
             ssl_context=_ssl_context(connection),
             server_hostname=connection.server_name,
-            assert_hostname=False if connection.insecure else connection.server_name,
             socket_options=_SOCKET_OPTIONS,
         )
     return urllib3.HTTPConnectionPool(host, port, maxsize=_POOL, socket_options=_SOCKET_OPTIONS)

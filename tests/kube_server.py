@@ -27,6 +27,8 @@ class KubeServer:
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str], bytes]] = []
         self.answers: list[tuple[int, bytes]] = []
         self.stream_answers: list[bytes] = []
+        self.accepted = 0
+        self.peers: list[Any] = []
         self.changed = threading.Condition()
         self._tls = tls
         self._port = 0
@@ -111,7 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
+        self.owner.accepted += 1
         self.owner._connections.add(self.connection)
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.owner.peers.append(self.connection.getpeercert())
 
     def finish(self) -> None:
         self.owner._connections.discard(self.connection)

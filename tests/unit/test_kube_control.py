@@ -9,7 +9,6 @@ from kube.backoff import Backoff
 from kube.control import ControlLoop, DirtySet, SyncFailed, one_by_one
 from tests.waiting import eventually
 
-
 FIRST = 1 / 16  # waits that a float holds exactly
 
 
