@@ -1,0 +1,102 @@
+"""Keeps every Service's EndpointSlices: on any change of a Service, its pods or its slices, the Service is planned anew."""
+
+from datetime import UTC, datetime
+
+import structlog
+
+from api.controllers import slices, writes
+from api.controllers.endpoints import ZONE
+from api.controllers.index import Key, SelectorIndex
+from api.controllers.mirror import Mirror, Notice
+from api.model import Object
+from api.registry import Registry
+from api.resources.endpointslice import SERVICE_NAME
+from kube.control import ControlLoop
+from kube.resources import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, SERVICES
+
+log = structlog.get_logger(__name__)
+
+
+class EndpointSlices:
+    """A controller; its keys are Services."""
+
+    name = "endpointslices"
+
+    def __init__(self, registry: Registry, mirror: Mirror) -> None:
+        self._registry = registry
+        self._mirror = mirror
+        self._selectors = SelectorIndex()
+        self._changed_at: dict[Key, datetime] = {}
+        self.loop: ControlLoop[Key] = ControlLoop(self.name)
+
+    def on_change(self, notice: Notice) -> None:
+        if notice.resource == SERVICES:
+            self._on_service(notice)
+        elif notice.resource == PODS:
+            self._on_pod(notice)
+        elif notice.resource == ENDPOINT_SLICES:
+            self._on_slice(notice)
+        elif notice.resource == NODES and _zone(notice.old) != _zone(notice.new):
+            for service in self._mirror.all(SERVICES):
+                self._mark((service["metadata"]["namespace"], service["metadata"]["name"]))
+
+    def _on_service(self, notice: Notice) -> None:
+        self._selectors.put(notice.key, notice.new["spec"].get("selector", {}) if notice.new else {})
+        self._mark(notice.key)
+
+    def _on_pod(self, notice: Notice) -> None:
+        namespace, _ = notice.key
+        for pod in (notice.old, notice.new):
+            for key in self._selectors.matching(namespace, _labels(pod)):
+                self._mark(key)
+
+    def _on_slice(self, notice: Notice) -> None:
+        namespace, _ = notice.key
+        for piece in (notice.old, notice.new):
+            service = _labels(piece).get(SERVICE_NAME)
+            if service:
+                self._mark((namespace, service))
+
+    def _mark(self, key: Key) -> None:
+        self._changed_at.setdefault(key, datetime.now(UTC))
+        self.loop.mark(key)
+
+    def sync(self, key: Key) -> None:
+        changed_at = self._changed_at.pop(key, None) or datetime.now(UTC)
+        writes.settle(lambda: self._sync(key, changed_at))
+
+    def _sync(self, key: Key, changed_at: datetime) -> bool:
+        self._mirror.catch_up()
+        namespace, name = key
+        if _is_going(self._mirror.get(NAMESPACES, ("", namespace))):
+            return False  # nothing can be added there, and all of it goes
+        service = self._mirror.get(SERVICES, key)
+        selector = service["spec"].get("selector", {}) if service else {}
+        planned = slices.plan(
+            service,
+            self._mirror.select(PODS, namespace, selector),
+            self._mirror.select(ENDPOINT_SLICES, namespace, {SERVICE_NAME: name}),
+            zones=self._zones(),
+            changed_at=changed_at.isoformat().replace("+00:00", "Z"),
+        )
+        writes.apply(self._registry, ENDPOINT_SLICES, planned)
+        if planned:
+            counts = {"created": len(planned.create), "replaced": len(planned.replace), "deleted": len(planned.delete)}
+            log.info("endpoint slices written", service="/".join(key), **counts)
+        return bool(planned)
+
+    def _zones(self) -> dict[str, str]:
+        nodes = self._mirror.all(NODES)
+        return {node["metadata"]["name"]: zone for node in nodes if (zone := _zone(node))}
+
+
+def _labels(obj: Object | None) -> dict[str, str]:
+    return dict((obj or {}).get("metadata", {}).get("labels", {}))
+
+
+def _zone(node: Object | None) -> str:
+    return _labels(node).get(ZONE, "")
+
+
+def _is_going(namespace: Object | None) -> bool:
+    return namespace is None or "deletionTimestamp" in namespace["metadata"]

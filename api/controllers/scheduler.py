@@ -1,0 +1,89 @@
+"""Binds waiting pods to nodes, and tells a pod that fits nowhere why."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from api import lifecycle
+from api.controllers import placement
+from api.controllers.index import Key, key_of
+from api.controllers.mirror import Mirror, Notice
+from api.model import Object
+from api.registry import Options, Registry
+from kube.control import ControlLoop
+from kube.errors import NotFound
+from kube.resources import NODES, PODS
+
+log = structlog.get_logger(__name__)
+
+_SPEC, _STATUS = Options(), Options(subresource="status")
+_SCHEDULED = "PodScheduled"
+
+
+class Scheduler:
+    """A controller with one key: waiting pods are placed together, for each counts against its node."""
+
+    name = "scheduler"
+
+    def __init__(self, registry: Registry, mirror: Mirror) -> None:
+        self._registry = registry
+        self._mirror = mirror
+        self.loop: ControlLoop[str] = ControlLoop(self.name)
+
+    def on_change(self, notice: Notice) -> None:
+        if notice.resource == NODES or (notice.resource == PODS and notice.new and placement.is_waiting(notice.new)):
+            self.loop.mark("pods")
+
+    def sync(self, key: str) -> None:
+        del key
+        self._mirror.catch_up()
+        pods = self._mirror.all(PODS)
+        waiting = {key_of(pod): pod for pod in pods if placement.is_waiting(pod)}
+        if not waiting:
+            return
+        planned = placement.plan(pods, self._mirror.all(NODES))
+        for pod, node in planned.nodes.items():
+            self._bind(pod, node, was_refused=_scheduled(waiting[pod]) == "False")
+        for pod, why in planned.refusals.items():
+            self._set_scheduled(pod, {"status": "False", "reason": "Unschedulable", "message": why})
+        if planned.nodes:
+            log.info("pods bound", pods=len(planned.nodes), nodes=dict(Counter(planned.nodes.values())))
+
+    def _bind(self, key: Key, node: str, *, was_refused: bool) -> None:
+        self._update(key, lambda pod: bound(pod, node), _SPEC)
+        if was_refused:
+            self._set_scheduled(key, {"status": "True"})
+
+    def _set_scheduled(self, key: Key, condition: Object) -> None:
+        now = lifecycle.format_time(datetime.now(UTC))
+        self._update(key, lambda pod: with_scheduled(pod, condition, now), _STATUS)
+
+    def _update(self, key: Key, change: Callable[[Object], Object], options: Options) -> None:
+        try:
+            self._registry.update(PODS, *key, change, options)
+        except NotFound:  # deleted while it was being decided about
+            return
+
+
+def bound(pod: Object, node: str) -> Object:
+    """The pod on its node, if it still waits for one."""
+    return pod | {"spec": pod["spec"] | {"nodeName": node}} if placement.is_waiting(pod) else pod
+
+
+def with_scheduled(pod: Object, condition: Object, now: str) -> Object:
+    """The pod with its PodScheduled condition; unchanged when it says the same already."""
+    status = pod.get("status", {})
+    conditions = status.get("conditions", [])
+    before: Object = next((each for each in conditions if each.get("type") == _SCHEDULED), {})
+    stamped = {"type": _SCHEDULED, "lastTransitionTime": now} | condition
+    if before.get("status") == condition["status"]:
+        stamped["lastTransitionTime"] = before.get("lastTransitionTime", now)
+    others = [each for each in conditions if each.get("type") != _SCHEDULED]
+    return pod if stamped == before else pod | {"status": status | {"conditions": [*others, stamped]}}
+
+
+def _scheduled(pod: Object) -> str:
+    conditions = pod.get("status", {}).get("conditions", [])
+    return next((str(each.get("status", "")) for each in conditions if each.get("type") == _SCHEDULED), "")
