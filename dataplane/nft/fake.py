@@ -6,6 +6,7 @@ what `load` brings into being is declared to the constructor.
 """
 
 import errno
+import queue
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import msgspec
 
 from dataplane import errors
 from dataplane.nft import expressions
-from dataplane.nft.interface import Failure, GenerationChanged, TableMissing, TransactionFailed
+from dataplane.nft.interface import Change, Failure, GenerationChanged, TableMissing, TransactionFailed
 from dataplane.nft.objects import (
     AddChain,
     AddElements,
@@ -119,6 +120,29 @@ class FakeNft:
         if self._state is not None:
             self._state = None
             self._generation += 1
+
+    def monitor(self) -> "FakeMonitor":
+        return FakeMonitor()
+
+
+class FakeMonitor:
+    """Implements `interface.Monitor`: yields what a test reports."""
+
+    def __init__(self) -> None:
+        self._reported: queue.SimpleQueue[Change | None] = queue.SimpleQueue()
+
+    def report(self, change: Change) -> None:
+        self._reported.put(change)
+
+    def changes(self) -> Iterator[Change]:
+        while (change := self._reported.get()) is not None:
+            yield change
+
+    def stop(self) -> None:
+        self._reported.put(None)
+
+    def close(self) -> None:
+        self.stop()
 
 
 @dataclass(slots=True, kw_only=True)

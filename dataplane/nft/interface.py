@@ -4,7 +4,7 @@ Reading serves restart and repair; nothing decides by it what is desired. Every 
 holds from one packet to the next, or nothing changed and the exception says which operations the kernel refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -59,6 +59,18 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return not self.table or (self.table, self.family) == (table.name, table.family)
 
 
+class Monitor(Protocol):
+    """A subscription to the changes of all tables in the namespace, except those made through its own `Nft`."""
+
+    def changes(self) -> Iterator[Change]:
+        """Wait for changes and yield them until `stop`."""
+
+    def stop(self) -> None:
+        """Let `changes` end: from any thread, before it begins or after it ended."""
+
+    def close(self) -> None: ...
+
+
 class Nft(Protocol):
     """One nft table."""
 
@@ -95,3 +107,6 @@ class Nft(Protocol):
 
     def delete_table(self) -> None:
         """Delete the table with everything in it; an absent one is success."""
+
+    def monitor(self) -> Monitor:
+        """Subscribe to what others change, from now on. One at a time."""

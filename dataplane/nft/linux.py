@@ -4,9 +4,10 @@ Text goes through libnftables, everything else as netlink messages of our own: l
 command, which on a large table costs more than the command itself.
 """
 
+import contextlib
 import errno
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +16,7 @@ import nftables
 from dataplane import errors, netns
 from dataplane.nft import decode, encode, wire
 from dataplane.nft.interface import Failure, GenerationChanged, LoadFailed, TableMissing, TransactionFailed
+from dataplane.nft.monitor import LinuxMonitor
 from dataplane.nft.netfilter_socket import NetfilterSocket
 from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Table
 
@@ -26,12 +28,8 @@ class LinuxNft:
         self.table = table
         self._netns_fd = netns_fd
         self._socket = NetfilterSocket(netns_fd)
-        self._lock = threading.Lock()
-
-    @property
-    def port_id(self) -> int:
-        """The sender of what `commit` and `delete_table` change, as `monitor.Monitor` reports it."""
-        return self._socket.port_id
+        self._lock = threading.RLock()
+        self._monitor: LinuxMonitor | None = None
 
     def close(self) -> None:
         self._socket.close()
@@ -45,16 +43,17 @@ class LinuxNft:
         self.close()
 
     def load(self, ruleset: str) -> None:
-        code, _, message = self._run_text(ruleset)
-        if code:
-            raise LoadFailed("load nft text", detail=message.strip())
+        with self._change():
+            code, _, message = self._run_text(ruleset)
+            if code:
+                raise LoadFailed("load nft text", detail=message.strip())
 
     def commit(self, operations: Sequence[Operation], *, generation: int | None = None) -> None:
         batch = encode.batch(self.table, operations, generation=generation)
-        with self._lock:
+        with self._change():
             answers = self._socket.transact(batch.payload)
-        if answers:
-            raise self._refusal(batch, answers)
+            if answers:
+                raise self._refusal(batch, answers)
 
     def generation(self) -> int:
         found = self._ask(wire.NFT_MSG_GETGEN, "read the ruleset's generation")
@@ -98,11 +97,21 @@ class LinuxNft:
         return text
 
     def delete_table(self) -> None:
-        with self._lock:
+        with self._change():
             answers = self._socket.transact(encode.delete_table(self.table))
-        refusals = [answer for answer in answers if answer.code != errno.ENOENT]
-        if refusals:
-            raise errors.from_errno(f"delete table {self.table}", refusals[0].code, detail=refusals[0].detail)
+            refusals = [answer for answer in answers if answer.code != errno.ENOENT]
+            if refusals:
+                raise errors.from_errno(f"delete table {self.table}", refusals[0].code, detail=refusals[0].detail)
+
+    def monitor(self) -> LinuxMonitor:
+        self._monitor = LinuxMonitor(self._netns_fd)
+        return self._monitor
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        unheard = self._monitor.suspended(self.generation) if self._monitor else contextlib.nullcontext()
+        with self._lock, unheard:
+            yield
 
     def _run_text(self, text: str) -> tuple[int, str, str]:
         # libnftables opens a socket of its own, in the namespace of the thread that makes the context.

@@ -1,17 +1,19 @@
 """Who changes nft tables: the kernel's own notices, one value for each table and transaction.
 
 Every transaction ends with a notice of the new generation that names its process; what came before it on the same socket
-tells which tables it touched. The changes of one chosen sender, podwire's own, are dropped inside the kernel: a cold
-start of ten thousand Services sends a hundred thousand notices that nobody needs.
+tells which tables it touched.
+
+A subscription has a price: while anybody subscribes, in any network namespace of the machine, the kernel makes a notice
+of every single object of a transaction, which takes ten times as long as the change itself. So podwire's own commits are
+made while its subscription is suspended, and the generation tells whether somebody else committed meanwhile.
 """
 
 import contextlib
-import ctypes
 import errno
 import select
 import socket
-import struct
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -19,28 +21,22 @@ from dataplane.errors import from_errno
 from dataplane.nft import decode, netfilter_socket, wire
 from dataplane.nft.interface import Change
 
-SO_ATTACH_FILTER = 26
-NLMSG_PID_OFFSET = 12
-BPF_LD_W_ABS = 0x20
-BPF_JMP_JEQ_K = 0x15
-BPF_RET_K = 0x06
-ACCEPT = 0xFFFFFFFF
+NETLINK_ADD_MEMBERSHIP = 1
+NETLINK_DROP_MEMBERSHIP = 2
 
 _LOST = Change(table="", family=0, port_id=0, process_id=0, command="", what=frozenset({"events lost"}))
+_STOP, _MISSED = b"s", b"m"
 
 
-class Monitor:
-    """Subscribed from construction on. `ignore` is the port id of a socket of our own, as `LinuxNft.port_id`."""
+class LinuxMonitor:
+    """Implements `interface.Monitor`; subscribed from construction on."""
 
-    def __init__(self, *, netns_fd: int | None = None, ignore: int | None = None) -> None:
+    def __init__(self, netns_fd: int | None = None) -> None:
         self._touched: dict[tuple[str, int], set[str]] = {}
-        self._woken, self._waker = socket.socketpair()
+        self._wishes, self._wishing = socket.socketpair()
+        self._lock = threading.Lock()  # nobody closes the sockets while they are being used to suspend
         self._socket = netfilter_socket.open_socket(netns_fd)
-        if ignore is not None:
-            _drop_from(self._socket, ignore)
-        self._socket.setsockopt(
-            netfilter_socket.SOL_NETLINK, netfilter_socket.NETLINK_ADD_MEMBERSHIP, wire.NFNLGRP_NFTABLES
-        )
+        self._subscribe(NETLINK_ADD_MEMBERSHIP)
 
     def __enter__(self) -> Self:
         return self
@@ -51,21 +47,51 @@ class Monitor:
         self.close()
 
     def close(self) -> None:
-        for opened in (self._socket, self._woken, self._waker):
-            opened.close()
+        with self._lock:
+            for opened in (self._socket, self._wishes, self._wishing):
+                opened.close()
 
     def stop(self) -> None:
-        """Let `changes` end, from any thread, before it begins or after it ended."""
-        with contextlib.suppress(OSError):  # closed already
-            self._waker.send(b".")
+        self._wish(_STOP)
 
     def changes(self) -> Iterator[Change]:
-        """Wait for changes and yield them until `stop`."""
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        poll.register(self._woken, select.POLLIN)
-        while self._woken.fileno() not in dict(poll.poll()):
-            yield from self._read()
+        poll.register(self._wishes, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if self._wishes.fileno() in ready:
+                if self._wishes.recv(1) == _STOP:
+                    return
+                self._touched.clear()
+                yield _LOST
+            if self._socket.fileno() in ready:
+                yield from self._read()
+
+    @contextlib.contextmanager
+    def suspended(self, generation: Callable[[], int]) -> Iterator[None]:
+        """Let a transaction of our own pass unheard; if it fails inside, an exception leaves this context."""
+        with self._lock:
+            if self._socket.fileno() < 0:  # closed
+                yield
+                return
+            before, allowed = generation(), 0
+            self._subscribe(NETLINK_DROP_MEMBERSHIP)
+            try:
+                yield
+                allowed = 1
+            finally:
+                self._subscribe(NETLINK_ADD_MEMBERSHIP)
+                # A transaction that turns out to change nothing does not raise the generation.
+                if generation() - before not in {0, allowed}:
+                    self._wish(_MISSED)
+
+    def _wish(self, what: bytes) -> None:
+        with contextlib.suppress(OSError):  # closed already, or so many are waiting that one more says nothing new
+            self._wishing.send(what, socket.MSG_DONTWAIT)
+
+    def _subscribe(self, option: int) -> None:
+        self._socket.setsockopt(netfilter_socket.SOL_NETLINK, option, wire.NFNLGRP_NFTABLES)
 
     def _read(self) -> Iterator[Change]:
         try:
@@ -96,20 +122,3 @@ class Monitor:
                 command=by.command,
                 what=frozenset(what),
             )
-
-
-def _drop_from(opened: socket.socket, port_id: int) -> None:
-    """Attach a socket filter: all messages of a datagram have one sender, so the first one's header decides."""
-    instructions = b"".join(
-        # code, jump if true, jump if false, operand; a load reads big endian what the header holds in host order
-        struct.pack("=HBBI", *instruction)
-        for instruction in (
-            (BPF_LD_W_ABS, 0, 0, NLMSG_PID_OFFSET),
-            (BPF_JMP_JEQ_K, 0, 1, socket.htonl(port_id)),
-            (BPF_RET_K, 0, 0, 0),
-            (BPF_RET_K, 0, 0, ACCEPT),
-        )
-    )
-    program = ctypes.create_string_buffer(instructions)
-    # struct sock_fprog: the number of instructions, and a pointer to them
-    opened.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 4, ctypes.addressof(program)))

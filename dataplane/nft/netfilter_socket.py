@@ -14,7 +14,6 @@ from dataplane.nft import decode, wire
 
 NETLINK_NETFILTER = 12
 SOL_NETLINK = 270
-NETLINK_ADD_MEMBERSHIP = 1
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
 SO_SNDBUFFORCE = 32
@@ -54,12 +53,6 @@ class NetfilterSocket:
         self._socket = open_socket(netns_fd)
         self._send_buffer = 0
         self._sequence = 0
-
-    @property
-    def port_id(self) -> int:
-        """By which the kernel names this socket as the origin of a change."""
-        port_id: int = self._socket.getsockname()[0]
-        return port_id
 
     def close(self) -> None:
         self._socket.close()
