@@ -82,9 +82,14 @@ def place(resource: ResourceType, obj: Object, namespace: str | None, name: str 
     metadata["name"] = name
 
 
-def born(obj: Object, *, now: datetime, uid: str, suffix: Callable[[], str]) -> Object:
-    """The object with the metadata of a new one; a missing name is generated."""
+def born(obj: Object, *, now: datetime, uid: str, suffix: Callable[[], str], applied: bool) -> Object:
+    """The object with the metadata of a new one; a missing name is generated.
+
+    `applied` says that the server itself has computed who manages which fields.
+    """
     metadata = {key: value for key, value in obj["metadata"].items() if key not in _SERVER_SIDE}
+    if applied:
+        metadata["managedFields"] = obj["metadata"]["managedFields"]
     if metadata.pop("resourceVersion", None):
         raise BadRequest("metadata.resourceVersion must not be set on an object to be created")
     if not metadata.get("name") and metadata.get("generateName"):
@@ -93,7 +98,7 @@ def born(obj: Object, *, now: datetime, uid: str, suffix: Callable[[], str]) -> 
     return {**obj, "metadata": metadata}
 
 
-def replaced(resource: ResourceType, old: Object, new: Object, subresource: str | None) -> Object:
+def replaced(resource: ResourceType, old: Object, new: Object, *, subresource: str | None, applied: bool) -> Object:
     """What a writer who wants `new` gets: `new`, with everything that is not the writer's taken from `old`."""
     before, metadata = old["metadata"], dict(new["metadata"])
     expect_uid(resource, old, metadata.get("uid"))
@@ -101,6 +106,8 @@ def replaced(resource: ResourceType, old: Object, new: Object, subresource: str 
         metadata.pop(field, None)
         if field in before:
             metadata[field] = before[field]
+    if applied:
+        metadata["managedFields"] = new["metadata"]["managedFields"]
     obj = {**_parts(old, new, subresource), "metadata": metadata}
     if _desired(obj) != _desired(old):
         metadata["generation"] = before.get("generation", 0) + 1

@@ -10,7 +10,7 @@ import secrets
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -23,7 +23,6 @@ from api.patching import merge_patch
 from api.selection import Kept, Selection
 from api.store.store import Entry, Guard, GuardFailed, Store
 from api.watch.hub import Hub
-from api.watch.subscription import Subscription
 from api.watch.topic import Topic
 from kube.errors import AlreadyExists, Conflict, FieldError, Forbidden, Invalid, NotFound, ServiceUnavailable
 from kube.resources import NAMESPACES, ResourceType
@@ -46,6 +45,7 @@ class Options:
     dry_run: bool = False
     resource_version: str = ""
     uid: str = ""
+    applied: bool = False  # the object comes from server-side apply, with its managedFields computed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,10 @@ class Registry:
     def strategies(self) -> tuple[Strategy, ...]:
         return tuple(topic.strategy for topic in self.hub.topics.values())
 
+    @property
+    def is_closed(self) -> bool:
+        return self.hub.is_closed
+
     def topic(self, resource: ResourceType) -> Topic:
         return self.hub.topics[resource]
 
@@ -95,10 +99,6 @@ class Registry:
     def get(self, resource: ResourceType, namespace: str | None, name: str) -> Object:
         return _decoded(self.find(resource, namespace, name))
 
-    def subscribe(self, *resources: ResourceType) -> Subscription:
-        """Follow kinds from inside this process: what there is first, then every change."""
-        return Subscription([self.topic(resource) for resource in resources])
-
     def create(self, resource: ResourceType, namespace: str | None, obj: Object, options: Options = PLAIN) -> Object:
         """Add an object; a name is generated from generateName when it has none."""
         draft = lifecycle.read(resource, obj)
@@ -106,7 +106,7 @@ class Registry:
         generates = not draft["metadata"].get("name") and bool(draft["metadata"].get("generateName"))
         uid = str(uuid.uuid4())
         while True:
-            born = lifecycle.born(draft, now=self._now(), uid=uid, suffix=_suffix)
+            born = lifecycle.born(draft, now=self._now(), uid=uid, suffix=_suffix, applied=options.applied)
             try:
                 return self._create(resource, born, options)
             except AlreadyExists:
@@ -143,11 +143,30 @@ class Registry:
             wanted = lifecycle.read(resource, change(_decoded(kept)))
             lifecycle.place(resource, wanted, namespace, name)
             _expect(resource, kept, wanted["metadata"].get("resourceVersion"))
-            new = self.strategy(resource).default(lifecycle.replaced(resource, old, wanted, options.subresource))
+            new = lifecycle.replaced(resource, old, wanted, subresource=options.subresource, applied=options.applied)
+            new = self.strategy(resource).default(new)
             _refuse(resource, name, self.strategy(resource).validate(new, old))
             return self._overwrite(resource, kept, new, options)
 
         return self._in_turn(resource, name, attempt)
+
+    def apply(
+        self, resource: ResourceType, namespace: str | None, name: str, change: Change, options: Options = PLAIN
+    ) -> tuple[Object, bool]:
+        """Server-side apply: change the object, or create it from nothing; tells whether it was created."""
+        options = replace(options, applied=True)
+        while True:
+            try:
+                return self.update(resource, namespace, name, change, options), False
+            except NotFound:
+                if options.subresource or self.topic(resource).get(namespace, name) is not None:
+                    raise
+            wanted = lifecycle.read(resource, change({}))
+            lifecycle.place(resource, wanted, namespace, name)
+            try:
+                return self.create(resource, namespace, wanted, options), True
+            except AlreadyExists:
+                continue  # somebody created it in between: change theirs
 
     def delete(
         self,

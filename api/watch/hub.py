@@ -29,7 +29,12 @@ class Hub:
         topics = {strategy.resource: Topic(strategy) for strategy in strategies}
         self.topics: Mapping[ResourceType, Topic] = MappingProxyType(topics)
         self._revision = store.oldest
+        self._closed = False
         self._load()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
 
     @property
     def revision(self) -> int:
@@ -45,6 +50,7 @@ class Hub:
 
     def close(self) -> None:
         """End every watch."""
+        self._closed = True
         for topic in self.topics.values():
             topic.close()
 

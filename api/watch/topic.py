@@ -18,6 +18,7 @@ from kube.errors import Gone
 
 # Changes of one kind that a slow watcher may lag behind before it has to list again.
 _HISTORY: Final = 10_000
+_LAST_CHARACTER: Final = "\U0010ffff"
 Wake = Callable[[], None]
 
 
@@ -56,6 +57,7 @@ class Topic:
         self._revision = 0
         self._listeners: set[Wake] = set()
         self._closed = False
+        self.selectable = frozenset(strategy.selectable_fields({"metadata": {}}))
 
     @property
     def is_closed(self) -> bool:
@@ -69,10 +71,10 @@ class Topic:
         with self._lock:
             return self._items.get(self.key(namespace, name))
 
-    def cut(self) -> Cut:
-        """Every object now."""
+    def cut(self, namespace: str | None = None) -> Cut:
+        """Every object now, in one namespace or in all."""
         with self._lock:
-            return self._cut_now()
+            return self._cut_now(namespace)
 
     def cut_at(self, revision: int) -> Cut:
         """Every object as it was at a revision; raises Gone when history does not reach back that far."""
@@ -135,8 +137,13 @@ class Topic:
             changes = tuple(self._history[position - self._first :])
             return changes, position + len(changes), self._revision
 
-    def _cut_now(self) -> Cut:
-        return Cut(revision=self._revision, items=tuple(self._items[key] for key in self._order))
+    def _cut_now(self, namespace: str | None = None) -> Cut:
+        keys: Iterable[str] = self._order
+        if namespace is not None and self.resource.namespaced:
+            first = bisect.bisect_left(self._order, self.key(namespace, ""))
+            last = bisect.bisect_left(self._order, self.key(namespace, _LAST_CHARACTER), lo=first)
+            keys = self._order[first:last]
+        return Cut(revision=self._revision, items=tuple(map(self._items.__getitem__, keys)))
 
     def _position_after(self, revision: int) -> int:
         if revision < self._oldest:

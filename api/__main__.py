@@ -1,0 +1,169 @@
+"""podwire-api: the Kubernetes API for what networking needs.
+
+Everything is below --data-dir: the store, the certificates, the token, and admin.kubeconfig for kubectl.
+"""
+
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+import structlog
+
+from api import auth, certificates, controllers, http, kubeconfig, listening, resources
+from api.certificates import CertificatesDamaged
+from api.registry import Registry
+from api.server import Servers, tls_context
+from api.store.sqlite import SqliteStore
+from api.store.store import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+_STOP_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the flags say."""
+
+    listen: tuple[str, ...]
+    data_dir: Path
+    cluster_cidr: ipaddress.IPv4Network
+    service_cidr: ipaddress.IPv4Network
+    advertise: ipaddress.IPv4Address | None
+
+
+class _Network(click.ParamType[ipaddress.IPv4Network]):
+    name = "CIDR"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ipaddress.IPv4Network:
+        try:
+            return ipaddress.IPv4Network(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r} is not an IPv4 network such as 10.244.0.0/16: {error}", param, ctx)
+
+
+class _Address(click.ParamType[ipaddress.IPv4Address]):
+    name = "ADDRESS"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ipaddress.IPv4Address:
+        try:
+            return ipaddress.IPv4Address(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command(help=__doc__)
+@click.option(
+    "--listen", multiple=True, default=["127.0.0.1:6443"], show_default=True, help="ADDR:PORT or fd:N; repeatable."
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), default="/var/lib/podwire/api", show_default=True)
+@click.option("--cluster-cidr", type=_Network(), default="10.244.0.0/16", show_default=True, help="Pods' addresses.")
+@click.option("--service-cidr", type=_Network(), default="10.96.0.0/16", show_default=True, help="ClusterIPs.")
+@click.option(
+    "--advertise-address",
+    "advertise",
+    type=_Address(),
+    help="Where pods and nodes reach this server; default: the first --listen that is not loopback.",
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+def main(log_level: str, **flags: object) -> None:
+    _log_to_stderr(log_level)
+    try:
+        run(Settings(**flags))  # type: ignore[arg-type]
+    except (StoreUnavailable, CertificatesDamaged, listening.CannotListen, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        registry = stack.enter_context(_registry(settings))
+        sockets = [stack.enter_context(listening.listen(text)) for text in settings.listen]
+        token, certificate = _credentials(settings, sockets)
+        app = http.create_app(registry, auth.Authenticator(token))
+        servers = Servers(sockets, app, tls_context(str(certificate)))
+        controllers.start(registry, stop, advertise=_advertised(settings, sockets))
+        servers.start()
+        log.info(
+            "serving", addresses=[listening.format_address(sock) for sock in sockets], revision=registry.hub.revision
+        )
+        stop.wait()
+        registry.close()
+        servers.stop(_STOP_SECONDS)
+    log.info("stopped")
+
+
+@contextlib.contextmanager
+def _registry(settings: Settings) -> Iterator[Registry]:
+    store = SqliteStore(settings.data_dir / "store.db")
+    try:
+        registry = Registry(store, resources.strategies(settings.cluster_cidr, settings.service_cidr))
+        yield registry
+    finally:
+        store.close()
+
+
+def _credentials(settings: Settings, sockets: Sequence[socket.socket]) -> tuple[str, Path]:
+    """Token, certificate and kubeconfig; made on the first start, renewed when the addresses change."""
+    token = auth.load_token(settings.data_dir / "admin.token")
+    files = certificates.Files(directory=settings.data_dir / "pki")
+    certificates.prepare(files, _names(settings, sockets), datetime.now(UTC))
+    server = f"https://{listening.format_address(sockets[0], reachable=True)}"
+    content = kubeconfig.render(server, files.authority.read_bytes(), token)
+    kubeconfig.write(settings.data_dir / "admin.kubeconfig", content)
+    return token, files.server
+
+
+def _names(settings: Settings, sockets: Sequence[socket.socket]) -> certificates.Names:
+    service = settings.service_cidr.network_address + 1
+    addresses = {ipaddress.ip_address("127.0.0.1"), service, *(listening.address_of(sock) for sock in sockets)}
+    if settings.advertise:
+        addresses.add(settings.advertise)
+    service_names = (
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    )
+    return certificates.Names(
+        addresses=frozenset(addresses), hosts=frozenset({"localhost", socket.gethostname(), *service_names})
+    )
+
+
+def _advertised(settings: Settings, sockets: Sequence[socket.socket]) -> tuple[ipaddress.IPv4Address, int]:
+    """Where pods and nodes reach the server."""
+    address, port = listening.most_reachable(sockets)
+    return settings.advertise or address, port
+
+
+def _log_to_stderr(level: str) -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    main()

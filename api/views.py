@@ -1,0 +1,205 @@
+"""HTTP requests on one kind: read the request, ask the registry, answer.
+
+Whatever is wrong with a request is raised as an ApiError; api.http turns it into a Status.
+"""
+
+import bisect
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from flask import Response, request
+
+from api import negotiation, parameters, patching
+from api.encoding import encode
+from api.model import Object
+from api.negotiation import Shape
+from api.parameters import Page
+from api.patching import server_side
+from api.registry import Options, Registry
+from api.renderings import Rendering, rendering
+from api.selection import Kept
+from api.tables import Include
+from api.watch.stream import Stream, Terms
+from api.watch.topic import Cut, Topic
+from api.watch.waiting import ConnectionWaiter
+from kube.errors import BadRequest, NotFound
+from kube.resources import ResourceType
+
+CONNECTION: Final = "podwire.connection"  # the client's socket in the WSGI environment
+# As kube-apiserver: watches that do not say end after 30 to 60 minutes, not all at once.
+_WATCH_SECONDS: Final = (1800, 3600)
+_INCLUDED: Final[Mapping[str, Include]] = {"None": "None", "Metadata": "Metadata", "Object": "Object"}
+
+
+def json_response(body: bytes, status: int = 200, content_type: str = negotiation.JSON) -> Response:
+    return Response(body, status=status, content_type=content_type)
+
+
+class Views:
+    """The verbs of one kind."""
+
+    def __init__(self, registry: Registry, resource: ResourceType, now: Callable[[], datetime]) -> None:
+        self._registry = registry
+        self._resource = resource
+        self._topic: Topic = registry.topic(resource)
+        self._now = now
+
+    def get(self, name: str, namespace: str | None = None) -> Response:
+        answer = self._rendering(Shape.TABLE, Shape.METADATA)
+        return json_response(answer.one(self._registry.find(self._resource, namespace, name)))
+
+    def list_or_watch(self, namespace: str | None = None) -> Response:
+        if parameters.flag(request.args, "watch"):
+            return self._watch(namespace)
+        answer = self._rendering(Shape.TABLE, Shape.METADATA)
+        selection = parameters.selection(request.args, namespace, self._topic.selectable)
+        page = parameters.page(request.args)
+        cut = self._cut(page, namespace)
+        chosen = _after(cut, page, self._topic)
+        if namespace is not None or selection.is_narrowed:
+            chosen = [kept for kept in chosen if selection.includes(kept)]
+        sent = chosen[: page.limit] if page.limit else chosen
+        metadata = _list_metadata(cut.revision, chosen, sent, self._topic, countable=not selection.is_narrowed)
+        return json_response(answer.many(sent, metadata))
+
+    def create(self, namespace: str | None = None) -> Response:
+        negotiation.accepted(request.headers.get("Accept"))
+        created = self._registry.create(self._resource, namespace, self._body(), self._options())
+        return json_response(encode(created), 201)
+
+    def replace(self, name: str, namespace: str | None = None, subresource: str | None = None) -> Response:
+        negotiation.accepted(request.headers.get("Accept"))
+        options = self._options(subresource)
+        return json_response(encode(self._registry.replace(self._resource, namespace, name, self._body(), options)))
+
+    def patch(self, name: str, namespace: str | None = None, subresource: str | None = None) -> Response:
+        negotiation.accepted(request.headers.get("Accept"))
+        kind = negotiation.sent_type(request.headers.get("Content-Type"), *patching.CONTENT_TYPES)
+        document = parameters.json_body(request.get_data())
+        if kind == patching.APPLY:
+            return self._apply(name, namespace, document, self._options(subresource))
+        change = patching.change(self._resource, document, kind)
+        options = self._options(subresource)
+        return json_response(encode(self._registry.update(self._resource, namespace, name, change, options)))
+
+    def delete(self, name: str, namespace: str | None = None) -> Response:
+        negotiation.accepted(request.headers.get("Accept"))
+        asked = parameters.deleting(self._resource, request.args, request.get_data())
+        options = Options(dry_run=asked.dry_run, uid=asked.uid, resource_version=asked.resource_version)
+        deletion = self._registry.delete(self._resource, namespace, name, asked.grace_seconds, options)
+        return json_response(encode(self._gone(deletion.obj) if deletion.removed else deletion.obj))
+
+    def delete_all(self, namespace: str | None = None) -> Response:
+        """Delete what a list with the same selectors shows."""
+        negotiation.accepted(request.headers.get("Accept"))
+        selection = parameters.selection(request.args, namespace, self._topic.selectable)
+        asked = parameters.deleting(self._resource, request.args, request.get_data())
+        for kept in self._topic.cut(namespace).items:
+            if selection.includes(kept):
+                self._delete_if_there(kept, asked)
+        return json_response(encode(_success({"group": self._resource.group, "kind": self._resource.plural})))
+
+    def _delete_if_there(self, kept: Kept, asked: parameters.Deleting) -> None:
+        namespace = kept.namespace if self._resource.namespaced else None
+        options = Options(dry_run=asked.dry_run, uid=asked.uid)
+        try:
+            self._registry.delete(self._resource, namespace, kept.name, asked.grace_seconds, options)
+        except NotFound:
+            return  # somebody else was faster, which is what the client wants
+
+    def _apply(self, name: str, namespace: str | None, document: Any, options: Options) -> Response:
+        if not (manager := request.args.get("fieldManager")):
+            raise BadRequest("fieldManager is required for apply patches: name who owns the fields")
+        force = parameters.flag(request.args, "force")
+        applying = server_side.Applying(self._resource, document, manager=manager, force=force, now=self._now())
+        obj, created = self._registry.apply(self._resource, namespace, name, applying.change, options)
+        return json_response(encode(obj), 201 if created else 200)
+
+    def _watch(self, namespace: str | None) -> Response:
+        answer = self._rendering(Shape.TABLE, Shape.METADATA)
+        waiter = ConnectionWaiter(request.environ.get(CONNECTION))
+        try:
+            stream = Stream(self._topic, self._terms(namespace), answer, waiter, time.monotonic)
+        except BaseException:
+            waiter.close()
+            raise
+        response = Response(stream.chunks(), content_type=negotiation.JSON)
+        response.call_on_close(waiter.close)
+        return response
+
+    def _terms(self, namespace: str | None) -> Terms:
+        initial = parameters.flag(request.args, "sendInitialEvents")
+        bookmarks = parameters.flag(request.args, "allowWatchBookmarks")
+        start = parameters.starts_at(request.args)
+        if start is not None and initial:
+            parameters.must_not_be_newer(start, self._topic.cut(namespace).revision)
+            start = None
+        elif "sendInitialEvents" in request.args and start is None:
+            start = self._registry.hub.revision
+        return Terms(
+            selection=parameters.selection(request.args, namespace, self._topic.selectable),
+            start=start,
+            seconds=parameters.number(request.args, "timeoutSeconds") or random.uniform(*_WATCH_SECONDS),  # noqa: S311 - spreads load
+            bookmarks=bookmarks,
+            initial_events_end=initial and bookmarks,
+        )
+
+    def _rendering(self, *offered: Shape) -> Rendering:
+        shape = negotiation.accepted(request.headers.get("Accept"), *offered)
+        include = _INCLUDED.get(request.args.get("includeObject") or "Metadata")
+        if include is None:
+            raise BadRequest(f"includeObject must be one of {', '.join(_INCLUDED)}")
+        return rendering(self._topic, shape, include, self._now)
+
+    def _cut(self, page: Page, namespace: str | None) -> Cut:
+        if page.revision:
+            return self._topic.cut_at(page.revision)
+        cut = self._topic.cut(namespace)
+        parameters.must_not_be_newer(parameters.least_revision(request.args), cut.revision)
+        return cut
+
+    def _body(self) -> Any:
+        negotiation.sent_type(request.headers.get("Content-Type"), negotiation.JSON)
+        return parameters.json_body(request.get_data())
+
+    def _options(self, subresource: str | None = None) -> Options:
+        return Options(subresource=subresource, dry_run=parameters.dry_run(request.args))
+
+    def _gone(self, obj: Object) -> Object:
+        metadata = obj["metadata"]
+        return _success(
+            {
+                "name": metadata["name"],
+                "group": self._resource.group,
+                "kind": self._resource.plural,
+                "uid": metadata["uid"],
+            }
+        )
+
+
+def _after(cut: Cut, page: Page, topic: Topic) -> Sequence[Kept]:
+    """The part of a list that comes after what earlier pages have sent."""
+    if not page.after:
+        return cut.items
+    return cut.items[
+        bisect.bisect_right(cut.items, page.after, key=lambda kept: topic.key(kept.namespace, kept.name)) :
+    ]
+
+
+def _list_metadata(
+    revision: int, chosen: Sequence[Kept], sent: Sequence[Kept], topic: Topic, *, countable: bool
+) -> Object:
+    metadata: Object = {"resourceVersion": str(revision)}
+    if len(sent) < len(chosen):
+        metadata["continue"] = parameters.continue_token(revision, topic.key(sent[-1].namespace, sent[-1].name))
+        if countable:
+            metadata["remainingItemCount"] = len(chosen) - len(sent)
+    return metadata
+
+
+def _success(details: Object) -> Object:
+    named = {key: value for key, value in details.items() if value}
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": named}
