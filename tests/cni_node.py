@@ -1,0 +1,169 @@
+"""A node in memory for the plugin's commands, and the means to kill a call at any of its effects."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cni import dispatch
+from cni.host import Host
+from dataplane.errors import NotFound
+from dataplane.netlink.fake import FakeKernel, FakeNetlink
+from dataplane.netns import Identity
+from ipam.leases import Leases
+
+BOOT = "11111111-0000-0000-0000-000000000000"
+SUBNET = "10.244.1.0/24"
+
+
+def netconf(directory: Path, **changes: Any) -> dict[str, Any]:
+    ipam = {"type": "podwire-ipam", "ranges": [[{"subnet": SUBNET}]], "routes": [{"dst": "0.0.0.0/0"}]}
+    conf = {"cniVersion": "1.0.0", "name": "net", "type": "podwire", "dataDir": str(directory), "ipam": ipam}
+    return {**conf, **changes}
+
+
+@dataclass(frozen=True)
+class Pod:
+    name: str
+    netlink: FakeNetlink
+
+    @property
+    def path(self) -> str:
+        return f"/run/netns/{self.name}"
+
+    @property
+    def fd(self) -> int:
+        return self.netlink.fd
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(device=4, inode=self.netlink.fd)
+
+
+@dataclass
+class FakeNode:
+    directory: Path
+    boot_id: str = BOOT
+    pods: dict[str, Pod] = field(default_factory=dict)
+    loaded: list[str] = field(default_factory=list)
+    forwarding: bool = False
+
+    def __post_init__(self) -> None:
+        self.kernel = FakeKernel()
+        self.netlink = FakeNetlink(self.kernel)
+
+    def pod(self, name: str) -> Pod:
+        self.pods[f"/run/netns/{name}"] = pod = Pod(name, FakeNetlink(self.kernel))
+        return pod
+
+    def vanish(self, pod: Pod) -> None:
+        """The pod's namespace ends: its links go, and the path leads nowhere."""
+        del self.pods[pod.path]
+        for link in pod.netlink.links():
+            pod.netlink.delete_link(link.name)
+
+    def host(self) -> Host:
+        def open_netns(path: str) -> contextlib.AbstractContextManager[Pod]:
+            if path not in self.pods:
+                raise NotFound(f"open network namespace {path}")
+            return contextlib.nullcontext(self.pods[path])
+
+        def enable_forwarding() -> None:
+            self.forwarding = True
+
+        return Host(
+            netlink=self.netlink,
+            own_netns=Identity(device=4, inode=self.netlink.fd),
+            boot_id=self.boot_id,
+            open_netns=open_netns,
+            inside=lambda pod: contextlib.nullcontext(self.kernel.namespaces[pod.fd]),
+            leases=Leases,
+            load_nft=self.loaded.append,
+            enable_forwarding=enable_forwarding,
+        )
+
+    def call(self, command: str, pod: Pod, *, host: Host | None = None, env: dict[str, str] | None = None, **changes):
+        """One call; its answer as a dictionary, with the exit code under `exit`."""
+        environ = environment(command, pod.name, pod.path) | (env or {})
+        reply = dispatch.run(
+            environ, json.dumps(netconf(self.directory, **changes)).encode(), lambda: host or self.host()
+        )
+        return {**(json.loads(reply.stdout) if reply.stdout else {}), "exit": reply.exit_code}
+
+    def leased(self) -> dict[str, str]:
+        """container id → address."""
+        with Leases(self.directory) as leases:
+            return {lease.claim.attachment.container_id: str(lease.address) for lease in leases.of("net")}
+
+    def veths(self) -> list[str]:
+        return [link.name for link in self.netlink.links() if link.kind == "veth"]
+
+
+def environment(command: str, container_id: str, netns: str, ifname: str = "eth0") -> dict[str, str]:
+    return {
+        "CNI_COMMAND": command,
+        "CNI_CONTAINERID": container_id,
+        "CNI_NETNS": netns,
+        "CNI_IFNAME": ifname,
+        "CNI_PATH": "/opt/cni/bin",
+    }
+
+
+class Killed(BaseException):
+    """Stands for kill -9 in tests that cannot lose their process."""
+
+
+class FailPoint:
+    """Ends the call at its step number `at`, before or after one of its effects; and at every later step as well,
+    because a killed process rolls nothing back."""
+
+    def __init__(self, at: int, die: Callable[[], None]) -> None:
+        self.at, self.die, self.steps = at, die, 0
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps >= self.at:
+            self.die()
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def stepped(*args: Any, **options: Any) -> Any:
+            self.step()
+            result = function(*args, **options)
+            self.step()
+            return result
+
+        return stepped
+
+
+class _Stepped:
+    """Any object, with a step before and after each of its methods."""
+
+    def __init__(self, target: Any, point: FailPoint) -> None:
+        self._target, self._point = target, point
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._target, name)
+        return self._point.around(found) if callable(found) else found
+
+
+def interrupted(host: Host, point: FailPoint) -> Host:
+    """The host, with a step before and after each of its effects."""
+
+    def lending(lend: Callable[..., Any]) -> Callable[..., Any]:
+        @contextlib.contextmanager
+        def stepped(*args: Any) -> Iterator[_Stepped]:
+            with lend(*args) as target:
+                yield _Stepped(target, point)
+
+        return stepped
+
+    return replace(
+        host,
+        netlink=_Stepped(host.netlink, point),
+        inside=lending(host.inside),
+        leases=lending(host.leases),
+        load_nft=point.around(host.load_nft),
+        enable_forwarding=point.around(host.enable_forwarding),
+    )
