@@ -27,8 +27,13 @@ class Plan:
     replace: tuple[Route, ...] = ()
     delete: tuple[Route, ...] = ()
 
-    def __bool__(self) -> bool:
-        return bool(self.add or self.replace or self.delete)
+    @property
+    def steps(self) -> dict[str, tuple[Route, ...]]:
+        return {"added": self.add, "replaced": self.replace, "deleted": self.delete}
+
+    @property
+    def size(self) -> int:
+        return len(self.add) + len(self.replace) + len(self.delete)
 
 
 def gateways(cluster: Cluster, own_name: str) -> frozenset[Address]:

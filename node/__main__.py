@@ -1,0 +1,143 @@
+"""podwire-node: the process around the agent. Flags in, SIGTERM out; logs go to stderr as key=value."""
+
+import ipaddress
+import re
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import click
+import structlog
+
+from cni import service
+from cni.host import linux_host
+from dataplane.netlink.monitor import Monitor
+from dataplane.netlink.objects import Address
+from dataplane.nft.linux import LinuxNft
+from kube.connection import Connection, ConnectionConfigError, from_kubeconfig, in_cluster
+from kube.http import Client
+from node import masquerade, registrar
+from node.agent import Agent, Settings
+from node.cni_service import CniService, Exchange, SocketTaken
+from node.pod_network import Paths
+from node.registration import Identity
+from node.upkeep import Doors
+
+log = structlog.get_logger(__name__)
+
+# RFC 1123 subdomain, as the API requires of a Node's name.
+_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_DIRECTORY = click.Path(path_type=Path, file_okay=False)
+
+
+def _node_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if len(value) > 253 or not _NODE_NAME.fullmatch(value):
+        raise click.BadParameter(f"{value!r}: use lower-case letters, digits, '-' and '.', at most 253 characters")
+    return value
+
+
+def _node_ip(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Address | None:
+    if value is None:
+        return None
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not an IP address") from None
+    if address.is_loopback or address.is_multicast or address.is_unspecified:
+        raise click.BadParameter(f"{value!r}: other nodes cannot reach this one by it")
+    return address
+
+
+@click.command(context_settings={"show_default": True})
+@click.version_option(package_name="podwire")
+@click.option(
+    "--kubeconfig", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="In a pod: not needed."
+)
+@click.option(
+    "--node-name", default=lambda: socket.gethostname().lower(), show_default="host name", callback=_node_name
+)
+@click.option("--node-ip", callback=_node_ip, help="By default the source address of packets to the API server.")
+@click.option("--state-dir", type=_DIRECTORY, default=Path("/var/lib/podwire/node"))
+@click.option("--socket", type=click.Path(path_type=Path), default=Path("/run/podwire/cni.sock"))
+@click.option("--cni-conf-dir", type=_DIRECTORY, default=Path("/etc/cni/net.d"))
+@click.option("--cni-bin-dir", type=_DIRECTORY, default=Path("/opt/cni/bin"))
+def main(
+    kubeconfig: Path | None,
+    node_name: str,
+    *,
+    node_ip: Address | None,
+    **places: Path,
+) -> None:
+    """Connect this node's pods to the cluster: routes, masquerading, and the CNI plugin's warm half."""
+    _configure_logging()
+    paths = Paths(
+        conf_dir=places["cni_conf_dir"].absolute(),
+        bin_dir=places["cni_bin_dir"].absolute(),
+        leases=places["state_dir"].absolute() / "cni",
+        socket=places["socket"].absolute(),
+        python=Path(sys.executable),
+    )
+    identity = Identity(name=node_name, labels=registrar.labels(), machine=registrar.machine())
+    _run(_connection(kubeconfig), Settings(identity=identity, node_ip=node_ip, paths=paths))
+
+
+def _connection(kubeconfig: Path | None) -> Connection:
+    try:
+        return from_kubeconfig(kubeconfig) if kubeconfig else in_cluster()
+    except ConnectionConfigError as error:
+        raise click.ClickException(str(error) if kubeconfig else f"--kubeconfig is not given, and {error}") from error
+
+
+def _run(connection: Connection, settings: Settings) -> None:
+    stop = _signalled()
+    doors = Doors(host=linux_host(), nft=LinuxNft(masquerade.TABLE))
+    agent = Agent(Client(connection, user_agent="podwire-node"), settings, doors, Monitor())
+    # The socket first: pods can be wired and unwired without the API server.
+    cni_service = _serve(settings.paths.socket)
+    log.info("node agent started", node=settings.identity.name, server=connection.server)
+    agent.start()
+    stop.wait()
+    cni_service.stop()
+    agent.stop()
+    log.info("node agent stopped; routes, tables and files stay")
+
+
+def _serve(path: Path) -> CniService:
+    cni_service = CniService(path, _open_exchange)
+    try:
+        cni_service.start()
+    except (SocketTaken, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    return cni_service
+
+
+def _open_exchange() -> Exchange:
+    """A worker's own door to the kernel: deleting a veth takes 20 ms, and nobody should wait behind it."""
+    host = linux_host()
+    return lambda connection: service.answer(connection, host)
+
+
+def _signalled() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _configure_logging() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

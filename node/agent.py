@@ -1,0 +1,177 @@
+"""The node agent: watches Nodes and the kernel, and keeps this node's part of the cluster network.
+
+    Nodes ──watch──► cache ──► members ──► routes, masquerade table, network configuration ──► kernel, files
+    kernel ──news──► the same parts look again                       own Node's status ◄── readiness
+
+A part that fails is tried again and stops no other. The API and the kernel have a loop each: a server that does not
+answer must not delay the repair of a route. Nothing is undone when the agent ends.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from dataplane.errors import DataplaneError
+from dataplane.netlink.monitor import Change, Kind, Monitor
+from dataplane.netlink.objects import Address
+from kube import resources
+from kube.control import ControlLoop, one_by_one
+from kube.http import Client
+from kube.informer import Informer
+from kube.objects import Node
+from node import address
+from node.pod_network import Paths
+from node.registrar import Registrar
+from node.registration import Claim, Identity
+from node.upkeep import Doors, Part, Upkeep
+
+log = structlog.get_logger(__name__)
+
+# Everything is looked at this often even if nobody reported a change: files and sysctls send no news.
+RESYNC_SECONDS: Final = 30.0
+# The kernel reports one cause as several changes; wait for the rest of them.
+_SETTLE_SECONDS: Final = 0.05
+_NEWS_SECONDS: Final = 0.5
+_JOIN_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator chooses."""
+
+    identity: Identity
+    node_ip: Address | None
+    paths: Paths
+
+
+class Agent:
+    """Runs from `start` to `stop`; a new one takes over what an earlier one left."""
+
+    def __init__(self, client: Client, settings: Settings, doors: Doors, monitor: Monitor) -> None:
+        self._client = client
+        self._settings = settings
+        self._doors = doors
+        self._monitor = monitor
+        self._informer: Informer[Node] = Informer(client, resources.NODES, Node)
+        name = settings.identity.name
+        self._upkeep = Upkeep(name, self._informer.cache, paths=settings.paths, doors=doors)
+        self._registrar = Registrar(client, settings.identity, self._upkeep.own_node)
+        self._address: Address | None = None
+        self._generation = -1
+        self._kernel_loop: ControlLoop[Part] = ControlLoop("kernel")
+        self._api_loop: ControlLoop[str] = ControlLoop("api")
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        self._check_node_ip()
+        self._informer.cache.subscribe(self._on_node)
+        self._mark_all()
+        self._informer.start()
+        self._run("kernel", lambda: self._kernel_loop.run(one_by_one(self._sync_part)))
+        self._run("api", lambda: self._api_loop.run(one_by_one(self._sync_registration)))
+        self._run("kernel-news", self._follow_kernel)
+        self._run("first-list", self._await_first_list)
+
+    def stop(self) -> None:
+        """End all threads; what was set up stays."""
+        self._stopping.set()
+        self._kernel_loop.stop()
+        self._api_loop.stop()
+        self._informer.stop()
+        for thread in self._threads:
+            thread.join(_JOIN_SECONDS)
+
+    def _run(self, name: str, target: Callable[[], None]) -> None:
+        # Daemons: a request to a server that does not answer cannot be interrupted, and must not keep the process.
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _mark_all(self) -> None:
+        for part in Part:
+            self._kernel_loop.mark(part)
+        self._api_loop.mark(self._settings.identity.name)
+
+    def _await_first_list(self) -> None:
+        while not self._informer.cache.synced.wait(_NEWS_SECONDS):
+            if self._stopping.is_set():
+                return
+        self._mark_all()
+
+    def _check_node_ip(self) -> None:
+        node_ip = self._settings.node_ip
+        if node_ip is not None and not address.is_here(self._doors.host.netlink, node_ip):
+            log.warning(
+                "--node-ip is not an address of this machine: other nodes may not reach it", node_ip=str(node_ip)
+            )
+
+    # Rounds
+
+    def _sync_part(self, part: Part) -> None:
+        self._upkeep.sync(part)
+        self._kernel_loop.mark(part, after=RESYNC_SECONDS)
+        if part is Part.NETWORK:
+            self._api_loop.mark(self._settings.identity.name)
+
+    def _sync_registration(self, name: str) -> None:
+        # Before the list is complete an absent Node means nothing.
+        if self._informer.cache.synced.is_set():
+            self._registrar.sync(Claim(address=self._own_address(), readiness=self._upkeep.readiness()))
+        self._api_loop.mark(name, after=RESYNC_SECONDS)
+
+    def _own_address(self) -> Address:
+        """The address chosen before, as long as this machine has it: the way to the server may change for a moment."""
+        netlink = self._doors.host.netlink
+        if self._settings.node_ip is not None:
+            return self._settings.node_ip
+        if self._address is None or not address.is_here(netlink, self._address):
+            self._address = address.choose(netlink, self._client.server)
+            log.info("node address chosen", address=str(self._address), way_to=self._client.server)
+        return self._address
+
+    # News
+
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        if old is None or new is None or _routing(old) != _routing(new):
+            self._kernel_loop.mark(Part.ROUTES)
+            self._kernel_loop.mark(Part.MASQUERADE)
+            self._kernel_loop.mark(Part.NETWORK)
+        if self._settings.identity.name in {node.metadata.name for node in (old, new) if node}:
+            self._api_loop.mark(self._settings.identity.name)
+
+    def _follow_kernel(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._on_changes(self._monitor.changes(_NEWS_SECONDS))
+                self._compare_generation()
+            except (DataplaneError, OSError) as error:
+                log.warning("news from the kernel cannot be read", error=str(error))
+                self._stopping.wait(_NEWS_SECONDS)
+
+    def _on_changes(self, changes: list[Change]) -> None:
+        relevant = [change for change in changes if self._is_relevant(change)]
+        if relevant:
+            self._kernel_loop.mark(Part.ROUTES, after=_SETTLE_SECONDS)
+        if any(change.kind is not Kind.ROUTE for change in relevant):
+            self._kernel_loop.mark(Part.NETWORK, after=_SETTLE_SECONDS)
+            self._api_loop.mark(self._settings.identity.name, after=_SETTLE_SECONDS)
+
+    def _is_relevant(self, change: Change) -> bool:
+        """Pods come and go on links of their own; a link counts once a way to another node has led through it."""
+        return change.kind is not Kind.LINK or change.index in self._upkeep.devices
+
+    def _compare_generation(self) -> None:
+        # Asking costs 0.1 ms. A subscription would make every transaction of everybody ten times as slow.
+        generation = self._doors.nft.generation()
+        if generation != self._generation:
+            self._generation = generation
+            self._kernel_loop.mark(Part.MASQUERADE)
+
+
+def _routing(node: Node) -> tuple[object, ...]:
+    """The part of a Node that others route by; conditions change often and do not matter."""
+    return node.metadata.uid, node.spec, node.status.addresses

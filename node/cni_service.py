@@ -1,0 +1,116 @@
+"""The plugin's commands, served over a unix socket so that the executable a runtime starts can be a thin shim.
+
+A fixed number of workers take connections from one listening socket: that is the bound, the rest wait in its backlog.
+Each connection carries one request and one answer. Nothing of a request outlives it; a stopped or killed agent leaves the
+shim to do the work itself.
+"""
+
+import contextlib
+import fcntl
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+WORKERS: Final = 16
+# A client that sends slowly or never reads would hold a worker for ever.
+CLIENT_SECONDS: Final = 10.0
+_BACKLOG: Final = 1024
+
+Exchange = Callable[[socket.socket], None]
+
+
+class SocketTaken(Exception):
+    """Another agent serves this socket."""
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(path, owner)
+        self.path = path
+        self.owner = owner
+
+    def __str__(self) -> str:
+        return f"--socket {self.path}: process {self.owner} serves it already; stop that or choose another path"
+
+
+class CniService:
+    """Serves from `start` to `stop`. `open_exchange` makes a worker's own serving function, in the worker's thread."""
+
+    def __init__(self, path: Path, open_exchange: Callable[[], Exchange], *, workers: int = WORKERS) -> None:
+        self._path = path
+        self._open_exchange = open_exchange
+        self._lock_fd = -1
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._threads = [threading.Thread(target=self._run, name=f"cni-{number}") for number in range(workers)]
+
+    def start(self) -> None:
+        """Begin to serve; a socket file that a dead agent left behind is replaced. Raises SocketTaken, OSError."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock_fd = _lock(self._path)
+            _listen(self._listener, self._path)
+        except BaseException:
+            self._listener.close()
+            raise
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Take no more requests, finish those that run, and remove the socket file."""
+        # From now on a shim finds nobody and works alone.
+        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes every worker that waits in accept
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+        os.close(self._lock_fd)
+
+    def _run(self) -> None:
+        exchange = self._open_exchange()
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # the listener was shut down
+                return
+            with connection:
+                _serve(connection, exchange)
+
+
+def _serve(connection: socket.socket, exchange: Exchange) -> None:
+    connection.settimeout(CLIENT_SECONDS)
+    try:
+        exchange(connection)
+    except OSError as error:
+        log.warning("a client of the CNI socket went away or was too slow", error=str(error) or type(error).__name__)
+    except Exception:  # the worker's edge: one bad request must not cost the worker
+        log.exception("a request on the CNI socket failed")
+
+
+def _lock(path: Path) -> int:
+    """Hold the socket's lock file as long as the process lives: the kernel lets go of it even after kill -9."""
+    fd = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        os.close(fd)
+        raise SocketTaken(path, owner or "unknown") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def _listen(listener: socket.socket, path: Path) -> None:
+    """Bind under another name first: whoever finds the socket finds it private and listening."""
+    prepared = path.with_name(f".{path.name}.new")
+    prepared.unlink(missing_ok=True)
+    listener.bind(str(prepared))
+    prepared.chmod(0o600)
+    listener.listen(_BACKLOG)
+    prepared.replace(path)

@@ -1,0 +1,65 @@
+"""Keeps what a container runtime needs on this node: the network configuration and the plugin it names."""
+
+import os
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import structlog
+
+from cni import install
+from node import atomic_file, conflist
+from node.conflist import PodNetwork
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where a runtime looks, and where the plugin keeps its leases."""
+
+    conf_dir: Path
+    bin_dir: Path
+    leases: Path
+    socket: Path
+    python: Path  # an interpreter that has podwire installed
+
+    @property
+    def conflist(self) -> Path:
+        return self.conf_dir / conflist.FILE_NAME
+
+
+class PodNetworkFiles:
+    """`current` is the podCIDR of the configuration in place, once this agent has seen that it is right."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self.current: IPv4Network | None = None
+
+    def sync(self, pod_cidr: IPv4Network, mtu: int) -> None:
+        network = PodNetwork(pod_cidr=pod_cidr, mtu=mtu, directory=self._paths.leases)
+        wanted, found = conflist.render(network), atomic_file.read(self._paths.conflist)
+        if wanted != found:
+            self._warn_of_move(found, pod_cidr)
+            atomic_file.write(self._paths.conflist, wanted)
+            log.info("network configuration written", path=str(self._paths.conflist), pod_cidr=str(pod_cidr), mtu=mtu)
+        self.current = pod_cidr
+
+    def sync_plugin(self) -> None:
+        """Install the plugin when it is absent or another one than ours."""
+        path = self._paths.bin_dir / install.EXECUTABLE
+        if atomic_file.read(path) != install.render(self._paths.python, self._paths.socket) or not os.access(
+            path, os.X_OK
+        ):
+            install.install(self._paths.bin_dir, self._paths.python, self._paths.socket)
+            log.info("plugin installed", path=str(path))
+
+    def _warn_of_move(self, found: bytes, pod_cidr: IPv4Network) -> None:
+        left = conflist.pod_cidrs(found) - {pod_cidr}
+        if left:
+            log.warning(
+                "the podCIDR of this node has changed: new pods get addresses of the new one, other nodes no longer reach"
+                " pods with addresses of the old one; recreate those",
+                old=", ".join(sorted(map(str, left))),
+                new=str(pod_cidr),
+            )

@@ -1,0 +1,88 @@
+"""Keeps this node's entry in the API true: creates it, and says again what somebody made it forget."""
+
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import metadata
+
+import structlog
+
+from kube import resources
+from kube.errors import AlreadyExists, NotFound
+from kube.http import STRATEGIC_MERGE_PATCH, Client
+from kube.objects import Node
+from node import registration
+from node.registration import Claim, Identity
+
+log = structlog.get_logger(__name__)
+
+
+class Registrar:
+    def __init__(self, client: Client, identity: Identity, own_node: Callable[[], Node | None]) -> None:
+        self._client = client
+        self._identity = identity
+        self._own_node = own_node
+
+    def sync(self, claim: Claim) -> None:
+        """Make the Node and its status say what the claim says. Raises what the API refuses."""
+        node = self._own_node()
+        if node is None:
+            node = self._create()
+        patch = registration.status_patch(node, self._identity, claim, datetime.now(UTC))
+        if patch is None:
+            return
+        try:
+            self._patch(patch)
+        except NotFound:  # deleted a moment ago: the watch says so soon, and calls again
+            log.info("node is gone from the API", node=self._identity.name)
+
+    def _create(self) -> Node:
+        name = self._identity.name
+        try:
+            self._client.create(resources.NODES, registration.new_node(self._identity))
+            log.info("node registered", node=name)
+        except AlreadyExists:  # the watch is a little behind
+            pass
+        return self._client.get(resources.NODES, name, decode=Node)
+
+    def _patch(self, patch: dict[str, object]) -> None:
+        self._client.patch(
+            resources.NODES,
+            self._identity.name,
+            patch,
+            subresource="status",
+            content_type=STRATEGIC_MERGE_PATCH,
+        )
+        log.info("node status written", node=self._identity.name, status=sorted(_said(patch)))
+
+
+def _said(patch: dict[str, object]) -> list[str]:
+    status = patch["status"]
+    return list(status) if isinstance(status, dict) else []
+
+
+def machine() -> dict[str, str]:
+    """What `kubectl get nodes -o wide` shows of this machine, as a kubelet would say it."""
+    return {
+        "kernelVersion": platform.release(),
+        "osImage": _os_image(),
+        "operatingSystem": "linux",
+        "architecture": _architecture(),
+        "kubeletVersion": f"podwire {metadata.version('podwire')}",
+    }
+
+
+def labels() -> dict[str, str]:
+    return {"kubernetes.io/os": "linux", "kubernetes.io/arch": _architecture()}
+
+
+def _architecture() -> str:
+    """Go's name, which is Kubernetes' name, for the machine."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+def _os_image() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"

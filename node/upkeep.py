@@ -1,0 +1,130 @@
+"""The parts of this node that the agent keeps as the cluster wants them, each on its own.
+
+A part looks at what is true now: the cache of Nodes on one side, the kernel or a file on the other. While the API has no
+entry for this node nothing is changed: a server that lost its store must not take the pods' network with it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Network
+
+import structlog
+
+from cni import leftovers
+from cni.host import Host
+from dataplane import sysctl
+from dataplane.nft.interface import Nft
+from kube.cache import Cache
+from kube.objects import Node
+from node import address, conflist, members
+from node.masquerade_table import MasqueradeTable
+from node.members import Cluster, Member
+from node.pod_network import Paths, PodNetworkFiles
+from node.problems import ProblemLog
+from node.registration import Readiness
+from node.route_table import RouteTable
+
+log = structlog.get_logger(__name__)
+
+_DEFAULT_MTU = 1500
+
+
+class Part(Enum):
+    FORWARDING = "forwarding"
+    PLUGIN = "plugin"
+    NETWORK = "network configuration"
+    ROUTES = "routes"
+    MASQUERADE = "masquerade"
+    LEFTOVERS = "leftovers"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """The ways to the kernel: the plugin's view of the node, and the agent's own table."""
+
+    host: Host
+    nft: Nft
+
+
+class Upkeep:
+    def __init__(self, name: str, nodes: Cache[Node], *, paths: Paths, doors: Doors) -> None:
+        self._name = name
+        self._nodes = nodes
+        self._paths = paths
+        self._host = doors.host
+        self._problems = ProblemLog()
+        self._files = PodNetworkFiles(paths)
+        self._routes = RouteTable(doors.host.netlink, name, self._problems)
+        self._masquerade = MasqueradeTable(doors.nft, name)
+        self._syncs: Mapping[Part, Callable[[], None]] = {
+            Part.FORWARDING: self._sync_forwarding,
+            Part.PLUGIN: self._files.sync_plugin,
+            Part.NETWORK: self._sync_network,
+            Part.ROUTES: self._sync_routes,
+            Part.MASQUERADE: self._sync_masquerade,
+            Part.LEFTOVERS: self._sync_leftovers,
+        }
+
+    @property
+    def devices(self) -> frozenset[int]:
+        """The links that the way to other nodes has led through."""
+        return self._routes.devices
+
+    def own_node(self) -> Node | None:
+        return self._nodes.get("", self._name)
+
+    def sync(self, part: Part) -> None:
+        """Make one part what it should be. Raises what the kernel or the file system refuses."""
+        self._syncs[part]()
+
+    def readiness(self) -> Readiness:
+        if self._files.current is not None:
+            return Readiness(ready=True, message=f"pods get addresses of {self._files.current}")
+        node = self.own_node()
+        if node is None or not (node.spec.pod_cidr or node.spec.pod_cidrs):
+            return Readiness(ready=False, message="waiting for a podCIDR")
+        return Readiness(ready=False, message="the network configuration is not written yet; see the agent's log")
+
+    def _cluster(self) -> Cluster | None:
+        """The cluster, once its list is complete and this node is in it."""
+        if not self._nodes.synced.is_set() or self.own_node() is None:
+            return None
+        cluster = members.read_cluster(self._nodes.snapshot().values())
+        self._problems.report("nodes", cluster.problems)
+        return cluster
+
+    def _own(self) -> Member | None:
+        cluster = self._cluster()
+        return cluster.member(self._name) if cluster else None
+
+    def _sync_forwarding(self) -> None:
+        if sysctl.write("net/ipv4/ip_forward", 1):
+            log.info("IPv4 forwarding switched on")
+
+    def _sync_network(self) -> None:
+        own = self._own()
+        pod_cidr = next((cidr for cidr in own.pod_cidrs if isinstance(cidr, IPv4Network)), None) if own else None
+        if own is None or pod_cidr is None:
+            return
+        own_address = own.address(4)
+        mtu = address.mtu_of(self._host.netlink, own_address) if own_address else None
+        self._files.sync(pod_cidr, mtu or _DEFAULT_MTU)
+
+    def _sync_routes(self) -> None:
+        cluster = self._cluster()
+        if cluster:
+            self._routes.sync(cluster)
+
+    def _sync_masquerade(self) -> None:
+        cluster = self._cluster()
+        if cluster:
+            self._masquerade.sync(cluster)
+
+    def _sync_leftovers(self) -> None:
+        freed = leftovers.sweep(conflist.NETWORK_NAME, self._paths.leases, self._host)
+        if freed:
+            log.info("leases without a pod freed", addresses=" ".join(str(lease.address) for lease in freed))
