@@ -7,8 +7,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from api import negotiation, protobuf
 from api.encoding import decode, encode
-from api.model import Object
 from api.selection import Selection
 from kube.errors import BadRequest, FieldError, Gone, Invalid
 from kube.resources import ResourceType
@@ -118,9 +118,10 @@ def _position(token: str) -> _Token:
         raise BadRequest(f"continue key is not valid: {token!r}; list again from the start") from error
 
 
-def deleting(resource: ResourceType, query: Query, body: bytes) -> Deleting:
-    """Options of a DELETE: in the body, or those of them that fit in the query string."""
-    options = _delete_options(body)
+def deleting(resource: ResourceType, query: Query, options: Any) -> Deleting:
+    """Options of a DELETE: from its body ({} when there is none), or those of them that fit in the query string."""
+    if not isinstance(options, dict) or options.get("kind") not in (None, "", "DeleteOptions"):
+        raise BadRequest("the body of a DELETE must be empty or DeleteOptions")
     preconditions = options.get("preconditions") or {}
     if not isinstance(preconditions, dict):
         raise BadRequest("preconditions must be an object")
@@ -130,13 +131,6 @@ def deleting(resource: ResourceType, query: Query, body: bytes) -> Deleting:
         uid=_text("preconditions.uid", preconditions.get("uid")),
         resource_version=_text("preconditions.resourceVersion", preconditions.get("resourceVersion")),
     )
-
-
-def _delete_options(body: bytes) -> Object:
-    options = json_body(body) if body else {}
-    if not isinstance(options, dict) or options.get("kind") not in (None, "", "DeleteOptions"):
-        raise BadRequest("the body of a DELETE must be empty or DeleteOptions")
-    return options
 
 
 def _grace(resource: ResourceType, seconds: Any) -> int | None:
@@ -154,9 +148,16 @@ def _text(name: str, value: Any) -> str:
     return value or ""
 
 
-def json_body(body: bytes) -> Any:
+def body(content: bytes, content_type: str | None) -> Any:
+    """The object that a request carries."""
+    if negotiation.sent_type(content_type, negotiation.JSON, protobuf.CONTENT_TYPE) == protobuf.CONTENT_TYPE:
+        return protobuf.decode(content)
+    return json_body(content)
+
+
+def json_body(content: bytes) -> Any:
     try:
-        return decode(body)
+        return decode(content)
     except msgspec.DecodeError as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
 

@@ -87,7 +87,7 @@ class Views:
 
     def delete(self, name: str, namespace: str | None = None) -> Response:
         negotiation.accepted(request.headers.get("Accept"))
-        asked = parameters.deleting(self._resource, request.args, request.get_data())
+        asked = self._asked()
         options = Options(dry_run=asked.dry_run, uid=asked.uid, resource_version=asked.resource_version)
         deletion = self._registry.delete(self._resource, namespace, name, asked.grace_seconds, options)
         return json_response(encode(self._gone(deletion.obj) if deletion.removed else deletion.obj))
@@ -96,7 +96,7 @@ class Views:
         """Delete what a list with the same selectors shows."""
         negotiation.accepted(request.headers.get("Accept"))
         selection = parameters.selection(request.args, namespace, self._topic.selectable)
-        asked = parameters.deleting(self._resource, request.args, request.get_data())
+        asked = self._asked()
         for kept in self._topic.cut(namespace).items:
             if selection.includes(kept):
                 self._delete_if_there(kept, asked)
@@ -162,8 +162,11 @@ class Views:
         return cut
 
     def _body(self) -> Any:
-        negotiation.sent_type(request.headers.get("Content-Type"), negotiation.JSON)
-        return parameters.json_body(request.get_data())
+        return parameters.body(request.get_data(), request.headers.get("Content-Type"))
+
+    def _asked(self) -> parameters.Deleting:
+        options = self._body() if request.get_data() else {}
+        return parameters.deleting(self._resource, request.args, options)
 
     def _options(self, subresource: str | None = None) -> Options:
         return Options(subresource=subresource, dry_run=parameters.dry_run(request.args))
