@@ -7,7 +7,7 @@ event or a foreign write needs no handling of its own: the next look finds it.
 
 import threading
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from api.controllers.apiserver import ApiServer
@@ -25,7 +25,7 @@ _KINDS = (NAMESPACES, NODES, SERVICES, PODS, ENDPOINT_SLICES)
 
 
 def start(
-    registry: Registry, stop: threading.Event, *, advertise: tuple[IPv4Address | str, int]
+    registry: Registry, stop: threading.Event, *, advertise: tuple[IPv4Address | IPv6Address | str, int]
 ) -> list[threading.Thread]:
     """Start every controller; returns their threads, which end when `stop` is set.
 
@@ -34,7 +34,7 @@ def start(
     mirror = Mirror(registry, _KINDS)
     address, port = advertise
     namespaces = Namespaces(registry, mirror)
-    api_server = ApiServer(registry, mirror, (IPv4Address(address), port))
+    api_server = ApiServer(registry, mirror, (ip_address(str(address)), port))
     running: list[Running[Any]] = [
         Running(namespaces, mirror),
         Running(api_server, mirror),

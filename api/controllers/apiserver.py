@@ -1,6 +1,7 @@
 """The API server as a Service: default/kubernetes and its slice, so that pods reach the API at a ClusterIP."""
 
-from ipaddress import IPv4Address
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
 
 import structlog
 
@@ -18,19 +19,23 @@ log = structlog.get_logger(__name__)
 
 HTTPS = 443
 
+Address = IPv4Address | IPv6Address
+
 
 class ApiServer:
     """A controller with one key. A server that listens on loopback only has no address to give to pods."""
 
     name = "apiserver"
 
-    def __init__(self, registry: Registry, mirror: Mirror, advertise: tuple[IPv4Address, int]) -> None:
+    def __init__(self, registry: Registry, mirror: Mirror, advertise: tuple[Address, int]) -> None:
         self._registry = registry
         self._mirror = mirror
-        self._address, self._port = advertise
+        address, self._port = advertise
+        self._addresses = () if address.is_loopback or address.is_unspecified else (address,)
+        self._version = address.version
         self.loop: ControlLoop[str] = ControlLoop(self.name)
-        if self._address.is_loopback or self._address.is_unspecified:
-            log.warning("pods cannot reach this API server: it has no address but its own", address=str(self._address))
+        if not self._addresses:
+            log.warning("pods cannot reach this API server: it has no address but its own", address=str(address))
 
     def on_change(self, notice: Notice) -> None:
         if notice.key == KUBERNETES and notice.resource in {SERVICES, ENDPOINT_SLICES}:
@@ -42,11 +47,9 @@ class ApiServer:
 
     def _sync(self) -> bool:
         self._mirror.catch_up()
-        reachable = not (self._address.is_loopback or self._address.is_unspecified)
-        addresses = (self._address,) if reachable else ()
         pairs = (
             (SERVICES, service(self._port)),
-            (ENDPOINT_SLICES, endpoint_slice(addresses, self._port)),
+            (ENDPOINT_SLICES, endpoint_slice(self._addresses, self._port, version=self._version)),
         )
         for resource, wanted in pairs:
             writes.apply(self._registry, resource, plan(wanted, self._mirror.get(resource, KUBERNETES)))
@@ -57,6 +60,8 @@ def plan(wanted: Object, current: Object | None) -> Writes:
     """Create what is missing; bring back into line what somebody changed."""
     if current is None:
         return Writes(create=(wanted,))
+    if current.get("addressType") != wanted.get("addressType"):  # immutable: the next look creates it anew
+        return Writes(delete=(current,))
     metadata = current["metadata"]
     labels = metadata.get("labels", {}) | wanted["metadata"]["labels"]
     merged = current | {key: value for key, value in wanted.items() if key not in {"metadata", "spec"}}
@@ -79,12 +84,12 @@ def service(port: int) -> Object:
     }
 
 
-def endpoint_slice(addresses: tuple[IPv4Address, ...], port: int) -> Object:
+def endpoint_slice(addresses: Iterable[Address], port: int, *, version: int) -> Object:
     """Where the servers are."""
     namespace, name = KUBERNETES
     return {
         "metadata": {"namespace": namespace, "name": name, "labels": {SERVICE_NAME: name}},
-        "addressType": "IPv4",
+        "addressType": f"IPv{version}",
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
         "endpoints": [{"addresses": [str(address)], "conditions": {"ready": True}} for address in addresses],
     }

@@ -29,7 +29,7 @@ def errors(service: Object, old: Object | None) -> list[FieldError]:
         *_ports(spec),
         *names.labels("spec.selector", spec.get("selector", {})),
         *_affinity(spec),
-        *(_external_name(spec) if spec["type"] == "ExternalName" else _addresses(spec)),
+        *_addresses(spec),
         *fields.each("spec.externalIPs", spec.get("externalIPs", []), _external_ip),
         *_load_balancer(spec),
         *_policies(spec),
@@ -106,7 +106,9 @@ def _external_name(spec: Object) -> list[FieldError]:
 
 
 def _addresses(spec: Object) -> list[FieldError]:
-    return _cluster_ips(spec) or _families(spec)
+    if needs.cluster_ip(spec):
+        return _cluster_ips(spec) or _families(spec)
+    return _external_name(spec) if spec["type"] == "ExternalName" else []
 
 
 def _cluster_ips(spec: Object) -> list[FieldError]:
