@@ -17,6 +17,9 @@ from kube.resources import ResourceType
 # Longest part of a body that is not a Status to keep as a message: a proxy in between may answer with an HTML page.
 _FOREIGN_BODY: Final = 256
 
+UNREADABLE_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding foreign bytes raises; RecursionError for brackets nested some thousand deep."""
+
 # metav1.CauseType -> the words field.Error starts its message with.
 _CAUSE_TEXT: Final = MappingProxyType(
     {
@@ -280,7 +283,7 @@ def from_status(code: int, body: bytes) -> ApiError:
     """
     try:
         status = _DECODER.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE_JSON:
         status = _Status()
     code = status.code or code or ApiError.code
     reason = status.reason or ""

@@ -10,7 +10,7 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from kube.errors import from_status
+from kube.errors import UNREADABLE_JSON, from_status
 from kube.objects import ObjectMeta
 
 
@@ -138,7 +138,6 @@ _LIST: Final = msgspec.json.Decoder(_List)
 _LINE: Final = msgspec.json.Decoder(_Line)
 _IDENTIFIED: Final = msgspec.json.Decoder(_Identified)
 _VERSIONED: Final = msgspec.json.Decoder(_Versioned)
-_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError)
 
 
 class EventDecoder(Generic[T]):
@@ -152,7 +151,7 @@ class EventDecoder(Generic[T]):
         """Read one answer to a list; raises Garbled."""
         try:
             answer = _LIST.decode(body)
-        except _UNREADABLE as error:
+        except UNREADABLE_JSON as error:
             raise Garbled("the list", str(error)) from error
         if not answer.metadata.version:
             raise Garbled("the list", "metadata.resourceVersion is empty, so it cannot be watched from there")
@@ -161,7 +160,7 @@ class EventDecoder(Generic[T]):
         for item in answer.items or ():
             try:
                 objects.append(self._object.decode(item))
-            except _UNREADABLE as error:
+            except UNREADABLE_JSON as error:
                 identity = self._report(item, error)
                 unreadable |= {Key(identity.namespace, identity.name)} if identity else set()
         return Page(tuple(objects), frozenset(unreadable), answer.metadata.version, answer.metadata.position)
@@ -179,7 +178,7 @@ class EventDecoder(Generic[T]):
                     return Event(gone.version, Remove(Key(gone.namespace, gone.name)))
                 case "BOOKMARK":
                     return Event(_VERSIONED.decode(event.object).metadata.version)
-        except _UNREADABLE as error:
+        except UNREADABLE_JSON as error:
             raise Garbled("a line of the watch", str(error)) from error
         if event.type == "ERROR":
             raise from_status(0, bytes(event.object))
@@ -189,7 +188,7 @@ class EventDecoder(Generic[T]):
     def _put(self, raw: msgspec.Raw) -> Event[T]:
         try:
             obj = self._object.decode(raw)
-        except _UNREADABLE as error:
+        except UNREADABLE_JSON as error:
             identity = self._report(raw, error)
             return Event(identity.version if identity else "")
         return Event(obj.metadata.resource_version, Put(obj))
@@ -197,7 +196,7 @@ class EventDecoder(Generic[T]):
     def _report(self, raw: msgspec.Raw, error: Exception) -> _Identity | None:
         try:
             identity = _IDENTIFIED.decode(raw).metadata
-        except _UNREADABLE:
+        except UNREADABLE_JSON:
             self._on_unreadable(Unreadable(None, str(error)))
             return None
         self._on_unreadable(Unreadable(Key(identity.namespace, identity.name), str(error)))

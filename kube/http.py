@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 import msgspec
 
 from kube.connection import Connection
-from kube.errors import ApiError
+from kube.errors import UNREADABLE_JSON, ApiError
 from kube.resources import ResourceType
 from kube.selectors import FieldSelector, LabelSelector
 from kube.transport import LineStream, Transport
@@ -176,7 +176,7 @@ class Client:
 def _decoded(body: bytes, into: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=into)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE_JSON as error:
         raise UndecodableAnswer(f"the server's answer cannot be read: {error}") from error
 
 

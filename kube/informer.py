@@ -24,7 +24,7 @@ from kube.transport import LineStream
 log = structlog.get_logger(__name__)
 
 # How long `stop` waits for the thread. A connection attempt cannot be interrupted; the thread, a daemon, ends after it.
-_STOP_SECONDS: Final = 2.0
+_STOP_SECONDS: Final = 1.0
 
 T = TypeVar("T", bound=HasMetadata)
 
@@ -85,10 +85,13 @@ class Informer(Generic[T]):
                 self._watch(query)
 
     def _wait(self, seconds: float, reason: Exception | None) -> None:
-        self._log.warning(
+        failures = self._reflector.failures
+        # The first, second, fourth, eighth … failure: an outage of hours is a dozen lines.
+        write = self._log.warning if failures & (failures - 1) == 0 else self._log.debug
+        write(
             "the collection cannot be followed; trying again",
             reason=str(reason or "the watch ended at once"),
-            failures=self._reflector.failures,
+            failures=failures,
             seconds=round(seconds, 2),
         )
         self._stopped.wait(seconds)
@@ -118,6 +121,8 @@ class Informer(Generic[T]):
         with contextlib.closing(stream):
             # `stop` sets the flag before it looks for a stream: one of the two sees the other.
             self._stream = stream
+            if failures := self._reflector.failures:
+                self._log.info("following again", failures=failures)
             self._reflector.on_open(asked)
             if not self._stopped.is_set():
                 self._follow(stream)

@@ -79,6 +79,7 @@ class Reflector(Generic[T]):
         self._decoder = decoder
         self._backoff = backoff
         self._failures = 0
+        self._was_gone = False
         self._reason: Exception | None = None
         self._not_before = float("-inf")
         self._version = ""  # watch from here; empty: list first
@@ -182,14 +183,15 @@ class Reflector(Generic[T]):
         worth_it = self._version != self._opened_version or at.now - self._opened >= SHORT_WATCH
         if worth_it:
             self._failures = 0
+            self._was_gone = False
         return worth_it
 
     # --- failure
 
     def on_failure(self, error: Exception, at: Moment) -> None:
         """A request was refused or not answered, or a watch broke off."""
-        can_resume = isinstance(error, _PASSING) and (self._was_worth_it(at) or not self.watching)
-        if not can_resume:
+        worth_it = self._was_worth_it(at)
+        if not isinstance(error, _PASSING) or (self.watching and not worth_it):
             self._paged = not (isinstance(error, Gone) and self._position)
             self._start_list()
         self._opened = None
@@ -199,8 +201,10 @@ class Reflector(Generic[T]):
         self._failures += 1
         self._reason = error
         delay = self._backoff.delay(self._failures, at.jitter)
-        if isinstance(error, Gone) and self._failures == 1:
-            delay = 0.0  # nothing is wrong with the server, and a new list is the cure
+        if isinstance(error, Gone) and not self._was_gone:
+            # Nothing is wrong with the server, and a new list is the cure; if it is not, wait.
+            self._was_gone = True
+            delay = 0.0
         if isinstance(error, ApiError):
             delay = max(delay, min(error.retry_after, LONGEST_ASKED))
         self._not_before = at.now + delay
@@ -208,4 +212,4 @@ class Reflector(Generic[T]):
 
 def _is_before(version: str, other: str) -> bool:
     """Whether a resourceVersion is older; ones that are not numbers cannot be compared."""
-    return version.isdecimal() and other.isdecimal() and int(version) < int(other)
+    return version.isdecimal() and other.isdecimal() and (len(version), version) < (len(other), other)

@@ -245,6 +245,17 @@ def test_a_line_that_cannot_be_read_ends_the_watch_and_leads_to_a_list(watching)
     assert isinstance(watching.wait_over(), ListRequest)
 
 
+@given(st.binary(max_size=80) | st.sampled_from(["ADDED", "DELETED", "BOOKMARK", "ERROR", "x"]).flatmap(
+    lambda kind: st.builds(lambda content: line(kind, content), st.dictionaries(st.text(max_size=9), st.text(max_size=9)))
+))  # fmt: skip
+def test_no_line_crashes_the_machine(content):
+    driver = Driver()
+    driver.page(page(version=10))
+    driver.open()
+    driver.line(content)
+    assert driver.wait_over()
+
+
 # --- the version is gone, or from another time
 
 
@@ -257,6 +268,25 @@ def test_gone_in_the_middle_of_a_watch_leads_to_a_list_at_once(watching):
     watching.now += 60
     watching.line(line("ERROR", EXPIRED))
     assert not watching.reflector.watching
+    assert isinstance(watching.next(), ListRequest)
+
+
+def test_a_server_that_came_back_without_its_past_is_listed_at_once(driver):
+    driver.page(page(version=10))
+    driver.fail(AWAY)
+    driver.fail(AWAY)
+    driver.wait_over()
+    assert isinstance(driver.fail(Gone("too old resource version")), ListRequest)
+
+
+def test_what_went_wrong_before_a_long_watch_does_not_delay_the_list_after_it(watching):
+    for _ in range(3):
+        watching.fail(Gone("too old resource version"))
+        watching.wait_over()
+        watching.page(page(version=10))
+        watching.open()
+    watching.now += 60
+    watching.line(line("ERROR", EXPIRED))
     assert isinstance(watching.next(), ListRequest)
 
 
