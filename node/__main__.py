@@ -1,6 +1,7 @@
 """podwire-node: the process around the agent. Flags in, SIGTERM out; logs go to stderr as key=value."""
 
 import ipaddress
+import logging
 import re
 import signal
 import socket
@@ -134,6 +135,7 @@ def _configure_logging() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

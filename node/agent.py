@@ -112,10 +112,12 @@ class Agent:
     # Rounds
 
     def _sync_part(self, part: Part) -> None:
-        self._upkeep.sync(part)
+        try:
+            self._upkeep.sync(part)
+        finally:
+            if part is Part.NETWORK:  # readiness follows from how it went
+                self._api_loop.mark(self._settings.identity.name)
         self._kernel_loop.mark(part, after=RESYNC_SECONDS)
-        if part is Part.NETWORK:
-            self._api_loop.mark(self._settings.identity.name)
 
     def _sync_registration(self, name: str) -> None:
         # Before the list is complete an absent Node means nothing.
@@ -156,7 +158,6 @@ class Agent:
         relevant = [change for change in changes if self._is_relevant(change)]
         if relevant:
             self._kernel_loop.mark(Part.ROUTES, after=_SETTLE_SECONDS)
-        if any(change.kind is not Kind.ROUTE for change in relevant):
             self._kernel_loop.mark(Part.NETWORK, after=_SETTLE_SECONDS)
             self._api_loop.mark(self._settings.identity.name, after=_SETTLE_SECONDS)
 

@@ -27,23 +27,23 @@ class Registrar:
         """Make the Node and its status say what the claim says. Raises what the API refuses."""
         node = self._own_node()
         if node is None:
-            node = self._create()
+            self._create(claim)
+            return
         patch = registration.status_patch(node, self._identity, claim, datetime.now(UTC))
         if patch is None:
             return
         try:
             self._patch(patch)
+            log.info("node status written", **_said(claim))
         except NotFound:  # deleted a moment ago: the watch says so soon, and calls again
             log.info("node is gone from the API", node=self._identity.name)
 
-    def _create(self) -> Node:
-        name = self._identity.name
+    def _create(self, claim: Claim) -> None:
         try:
-            self._client.create(resources.NODES, registration.new_node(self._identity))
-            log.info("node registered", node=name)
-        except AlreadyExists:  # the watch is a little behind
+            self._client.create(resources.NODES, registration.new_node(self._identity, claim, datetime.now(UTC)))
+            log.info("node registered", node=self._identity.name, **_said(claim))
+        except AlreadyExists:  # the watch is a little behind; what it brings is compared then
             pass
-        return self._client.get(resources.NODES, name, decode=Node)
 
     def _patch(self, patch: dict[str, object]) -> None:
         self._client.patch(
@@ -53,12 +53,12 @@ class Registrar:
             subresource="status",
             content_type=STRATEGIC_MERGE_PATCH,
         )
-        log.info("node status written", node=self._identity.name, status=sorted(_said(patch)))
 
 
-def _said(patch: dict[str, object]) -> list[str]:
-    status = patch["status"]
-    return list(status) if isinstance(status, dict) else []
+def _said(claim: Claim) -> dict[str, object]:
+    readiness = claim.readiness
+    said = {"ready": readiness.ready, "message": readiness.message} if readiness else {}
+    return {"address": str(claim.address), **said}
 
 
 def machine() -> dict[str, str]:

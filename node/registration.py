@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dataplane.netlink.objects import Address
-from kube.objects import Condition, Node
+from kube.objects import Condition, Node, ObjectMeta
 
 REASON_READY = "PodwireReady"
 REASON_NOT_READY = "PodwireNotReady"
@@ -36,22 +36,24 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What this node says of itself now."""
+    """What this node says of itself now. Readiness is None while it is not known: then what was said before stands."""
 
     address: Address
-    readiness: Readiness
+    readiness: Readiness | None
 
 
-def new_node(identity: Identity) -> dict[str, Any]:
-    """The Node to create; its status follows as a patch, because a kube-apiserver drops it from a creation."""
+def new_node(identity: Identity, claim: Claim, now: datetime) -> dict[str, Any]:
+    """The Node to create. It comes with its status, as a kubelet's does, so nobody sees a node without an address."""
     labels = {"kubernetes.io/hostname": identity.name} | dict(identity.labels)
-    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": identity.name, "labels": labels}, "spec": {}}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": identity.name, "labels": labels}, "spec": {}}
+    nothing_said = Node(metadata=ObjectMeta(name=identity.name))
+    return node | (status_patch(nothing_said, identity, claim, now) or {})
 
 
 def status_patch(node: Node, identity: Identity, claim: Claim, now: datetime) -> dict[str, Any] | None:
     """The strategic merge patch that makes the Node's status say the claim; None when it does."""
     status: dict[str, Any] = {}
-    conditions = _conditions(node, claim.readiness)
+    conditions = _conditions(node, claim.readiness) if claim.readiness else []
     changed = [_written(each, node, now) for each in conditions if _differs(each, _held(node, each.type))]
     if changed:
         status["conditions"] = changed

@@ -57,6 +57,8 @@ class Upkeep:
         self._paths = paths
         self._host = doors.host
         self._problems = ProblemLog()
+        self._network_failure = ""
+        self._network_seen = False
         self._files = PodNetworkFiles(paths)
         self._routes = RouteTable(doors.host.netlink, name, self._problems)
         self._masquerade = MasqueradeTable(doors.nft, name)
@@ -81,13 +83,15 @@ class Upkeep:
         """Make one part what it should be. Raises what the kernel or the file system refuses."""
         self._syncs[part]()
 
-    def readiness(self) -> Readiness:
+    def readiness(self) -> Readiness | None:
+        """Whether pods can be wired here; None before the network configuration was looked at."""
+        if self._network_failure:
+            return Readiness(
+                ready=False, message=f"the network configuration cannot be written: {self._network_failure}"
+            )
         if self._files.current is not None:
             return Readiness(ready=True, message=f"pods get addresses of {self._files.current}")
-        node = self.own_node()
-        if node is None or not (node.spec.pod_cidr or node.spec.pod_cidrs):
-            return Readiness(ready=False, message="waiting for a podCIDR")
-        return Readiness(ready=False, message="the network configuration is not written yet; see the agent's log")
+        return Readiness(ready=False, message="waiting for a podCIDR") if self._network_seen else None
 
     def _cluster(self) -> Cluster | None:
         """The cluster, once its list is complete and this node is in it."""
@@ -107,12 +111,21 @@ class Upkeep:
 
     def _sync_network(self) -> None:
         own = self._own()
-        pod_cidr = next((cidr for cidr in own.pod_cidrs if isinstance(cidr, IPv4Network)), None) if own else None
-        if own is None or pod_cidr is None:
+        if own is None:
             return
+        try:
+            self._write_network(own)
+            self._network_failure, self._network_seen = "", True
+        except OSError as error:
+            self._network_failure = str(error)
+            raise
+
+    def _write_network(self, own: Member) -> None:
+        pod_cidr = next((cidr for cidr in own.pod_cidrs if isinstance(cidr, IPv4Network)), None)
         own_address = own.address(4)
         mtu = address.mtu_of(self._host.netlink, own_address) if own_address else None
-        self._files.sync(pod_cidr, mtu or _DEFAULT_MTU)
+        if pod_cidr:
+            self._files.sync(pod_cidr, mtu or _DEFAULT_MTU)
 
     def _sync_routes(self) -> None:
         cluster = self._cluster()
