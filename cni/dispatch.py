@@ -4,6 +4,7 @@ The same function runs in the stand-alone process and in the agent, so there is 
 wrong becomes the specification's error object here and nowhere else.
 """
 
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from cni.commands.delete import delete
 from cni.host import Host
 from cni.spec import CniError, Code, Command
 from dataplane.errors import DataplaneError
-from ipam.leases import AlreadyLeased, LeaseLost, LeasesBusy, LeasesUnreadable
+from ipam.leases import AlreadyLeased, LeaseLost, LeasesBusy, LeasesInaccessible, LeasesUnreadable
 from ipam.pool import PoolExhausted
 
 
@@ -35,6 +36,7 @@ _CODES: Mapping[type[Exception], Code] = {
     LeaseLost: Code.TRY_AGAIN_LATER,
     LeasesBusy: Code.TRY_AGAIN_LATER,
     LeasesUnreadable: Code.LEASES_UNREADABLE,
+    LeasesInaccessible: Code.IO_FAILURE,
     DataplaneError: Code.KERNEL_REFUSED,
     OSError: Code.IO_FAILURE,
 }
@@ -68,6 +70,8 @@ def _serve(asked: environment.Environment, wire: Mapping[str, Any], open_host: C
 def refusal(stdin: bytes, error: Exception) -> Reply:
     """The error object for a failure, in the configuration's own version when that can be told."""
     told = _translated(error)
+    if told.code is Code.INTERNAL:
+        traceback.print_exception(error)  # to stderr: a fault of the plugin's own, for whoever reports it
     return Reply(stdout=_encoded(told.to_dict(_answer_version(stdin))), exit_code=1)
 
 

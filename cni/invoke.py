@@ -128,11 +128,19 @@ class Runtime:
             self._run(Command.CHECK, network, sandbox, plugin, previous)
 
     def delete(self, network: Network, sandbox: Sandbox) -> None:
-        """Detach the container; one that is not attached is success."""
+        """Detach the container; one that is not attached is success. Every plugin is asked, whatever another says."""
         is_passed_on = parse_version(network.version) >= parse_version(_RESULT_ON_DEL_SINCE)
         previous = self.cached_result(network, sandbox) if is_passed_on else {}
+        failures: list[InvokeError] = []
         for plugin in reversed(network.plugins):
-            self._run(Command.DEL, network, sandbox, plugin, previous)
+            try:
+                self._run(Command.DEL, network, sandbox, plugin, previous)
+            except InvokeError as error:
+                failures.append(error)
+        if failures:
+            for further in failures[1:]:
+                failures[0].add_note(str(further))
+            raise failures[0]
         self._cache_path(network, sandbox).unlink(missing_ok=True)
 
     def cached_result(self, network: Network, sandbox: Sandbox) -> dict[str, Any]:

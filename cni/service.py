@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 
+import msgspec
 import structlog
 
 from cni import dispatch, wire
@@ -57,10 +58,9 @@ def _opener(netns_fd: int | None) -> Callable[[str], contextlib.AbstractContextM
 
 def _log(request: wire.Request, reply: dispatch.Reply) -> None:
     environ = request.environ
-    event = log.bind(
-        container=environ.get("CNI_CONTAINERID"), ifname=environ.get("CNI_IFNAME"), arguments=environ.get("CNI_ARGS")
-    )
+    event = log.bind(command=environ.get("CNI_COMMAND"), container=environ.get("CNI_CONTAINERID"))
     if reply.exit_code:
-        event.warning("cni call refused", command=environ.get("CNI_COMMAND"), error=reply.stdout.decode())
+        error = msgspec.json.decode(reply.stdout)
+        event.warning("cni call refused", code=error["code"], reason=error["msg"], details=error.get("details", ""))
     else:
-        event.info("cni call served", command=environ.get("CNI_COMMAND"))
+        event.info("cni call served", arguments=environ.get("CNI_ARGS", ""))

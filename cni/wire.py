@@ -66,8 +66,8 @@ def send(connection: socket.socket, *, exit_code: int, stdout: bytes) -> None:
 
 
 def _receive_first(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """The bytes the descriptor came with. Surplus descriptors are closed by the kernel: there is room for one."""
-    room = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
+    """The bytes the descriptor came with. The kernel drops surplus descriptors: LEN leaves room for one, SPACE for two."""
+    room = socket.CMSG_LEN(array.array("i").itemsize)
     read, ancillary, _, _ = connection.recvmsg(HEADER, room, socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, payload in ancillary:

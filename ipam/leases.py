@@ -72,7 +72,18 @@ class LeasesBusy(LeaseError):  # noqa: N818 - as above
         self.path = path
 
     def __str__(self) -> str:
-        return f"lease file {self.path} stayed locked for {_BUSY_SECONDS:.0f} s; try again"
+        return f"lease file {self.path} stayed locked by another process; try again"
+
+
+class LeasesInaccessible(LeaseError):  # noqa: N818 - as above
+    """The file could not be read or written, for reasons of the disk or the file system."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"lease file {self.path}: {self.reason}; look at the disk and at who may write there"
 
 
 class AlreadyLeased(LeaseError):  # noqa: N818 - as above
@@ -100,13 +111,13 @@ class LeaseLost(LeaseError):  # noqa: N818 - as above
 class Leases:
     """An open lease file. One object serves one thread; open as many as there are callers."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open the file below `directory`, and make both when they are absent."""
+    def __init__(self, directory: Path, *, patience: float = _BUSY_SECONDS) -> None:
+        """Open the file below `directory`, and make both when they are absent; wait `patience` seconds for others."""
         self.path = directory / FILE
         if not self.path.exists():
             _create(self.path)
         with _explained(self.path):
-            self._sql = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._sql = sqlite3.connect(self.path, timeout=patience, isolation_level=None)
         try:
             self._check_layout()
         except BaseException:
@@ -277,6 +288,6 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:  # the rest is an extension
             raise LeasesBusy(path) from error
-        raise LeasesUnreadable(path, str(error)) from error
+        raise LeasesInaccessible(path, str(error)) from error
     except sqlite3.DatabaseError as error:
         raise LeasesUnreadable(path, str(error)) from error

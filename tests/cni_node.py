@@ -97,6 +97,10 @@ class FakeNode:
         with Leases(self.directory) as leases:
             return {lease.claim.attachment.container_id: str(lease.address) for lease in leases.of("net")}
 
+    def states(self) -> list[str]:
+        with Leases(self.directory) as leases:
+            return [lease.state.value for lease in leases.of("net")]
+
     def veths(self) -> list[str]:
         return [link.name for link in self.netlink.links() if link.kind == "veth"]
 

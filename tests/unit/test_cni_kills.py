@@ -72,9 +72,10 @@ def test_delete_removes_it_when_the_namespace_is_gone_too(make_node, command):
 
 def test_repeated_add_after_any_killed_add_ends_with_one_pod(make_node):
     for node, pod in deaths(make_node, "ADD"):
+        # Killed when all was done but the answer, it cannot be told from an ADD that ended well.
+        is_finished = "active" in node.states()
         answer = node.call("ADD", pod, ipam=TINY)
-        # The one moment that cannot be told from a finished ADD is the one after it finished.
-        assert answer["exit"] == 0 or answer["code"] == 101
+        assert answer.get("code") == (101 if is_finished else None)
         assert_one_pod(node)
 
 

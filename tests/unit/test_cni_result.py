@@ -1,0 +1,49 @@
+"""The result's shape in each version of the specification."""
+
+import pytest
+
+from tests.cni_node import FakeNode
+
+
+@pytest.fixture
+def add(tmp_path):
+    node = FakeNode(tmp_path / "state")
+    return lambda **changes: node.call("ADD", node.pod("web"), **changes)
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "0.2.0"])
+def test_flat_shape(add, version):
+    assert add(cniVersion=version) == {
+        "cniVersion": version,
+        "ip4": {"ip": "10.244.1.2/24", "gateway": "10.244.1.1", "routes": [{"dst": "0.0.0.0/0"}]},
+        "dns": {},
+        "exit": 0,
+    }
+
+
+def test_configuration_without_a_version_gets_the_flat_shape(add):
+    assert add(cniVersion=None)["ip4"]["ip"] == "10.244.1.2/24"
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "0.3.1", "0.4.0"])
+def test_addresses_say_their_family_before_1_0_0(add, version):
+    expected = {"version": "4", "address": "10.244.1.2/24", "interface": 2, "gateway": "10.244.1.1"}
+    assert add(cniVersion=version)["ips"] == [expected]
+
+
+def test_addresses_do_not_say_their_family_since_1_0_0(add):
+    assert add()["ips"] == [{"address": "10.244.1.2/24", "interface": 2, "gateway": "10.244.1.1"}]
+
+
+def test_dns_of_the_configuration_is_passed_on(add):
+    assert add(dns={"nameservers": ["10.96.0.10"], "search": []})["dns"] == {"nameservers": ["10.96.0.10"]}
+
+
+def test_routes_of_the_configuration_replace_the_default_one_only_when_they_say_so(add):
+    ipam = {"type": "podwire-ipam", "ranges": [[{"subnet": "10.244.1.0/24"}]], "routes": [{"dst": "192.0.2.0/24"}]}
+    assert add(ipam=ipam)["routes"] == [{"dst": "192.0.2.0/24"}, {"dst": "0.0.0.0/0"}]
+
+
+def test_no_default_route_without_a_default_gateway(add):
+    ipam = {"type": "podwire-ipam", "ranges": [[{"subnet": "10.244.1.0/24"}]]}
+    assert add(ipam=ipam, isDefaultGateway=False)["routes"] == []
