@@ -1,16 +1,17 @@
 """What all kinds share, and the small ones: Namespace, EndpointSlice, Event."""
 
+import typing
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api import resources
 from api.model import Strategy
-from api.resources import cells, names
+from api.resources import cells, names, shapes
 from api.resources.endpointslice import EndpointSliceStrategy
 from api.resources.event import EventStrategy
 from api.resources.namespace import NamespaceStrategy
@@ -99,15 +100,42 @@ JSON = st.recursive(
 
 
 @BY_KIND
-@given(st.dictionaries(KEYS, JSON, max_size=6))
+@settings(max_examples=30)
+@given(obj=st.dictionaries(KEYS, JSON, max_size=6))
 def test_garbage_is_refused_and_never_crashes(strategy, obj):
     _survives(strategy, obj)
 
 
+TEXTS = st.sampled_from(
+    ["", "a", "A b", "None", "ClientIP", "NodePort", "LoadBalancer", "ExternalName", "Local", "TCP"]
+)
+TEXTS |= st.sampled_from(
+    ["10.96.0.7", "10.244.3.0/24", "::1", "IPv4", "IPv6", "Always", "2026-01-01T00:00:00Z", "x\u2028"]
+)
+NUMBERS = st.sampled_from([-1, 0, 1, 80, 30080, 65536, 2**31 - 1, 2**31])
+
+
+def shaped(kind: Any) -> st.SearchStrategy[Any]:
+    """Values of a type: every field may be there or not, and holds what may or may not make sense."""
+    if typing.is_typeddict(kind):
+        fields = typing.get_type_hints(kind)
+        return st.deferred(lambda: st.fixed_dictionaries({}, optional={key: shaped(fields[key]) for key in fields}))
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is list:
+        return st.lists(shaped(arguments[0]), max_size=2)
+    if origin is dict:
+        return st.dictionaries(TEXTS, shaped(arguments[1]), max_size=2)
+    if arguments:
+        return st.one_of(*map(shaped, arguments))
+    return {str: TEXTS, int: NUMBERS, bool: st.booleans(), float: st.just(0.5)}.get(kind, TEXTS)
+
+
 @BY_KIND
-@given(metadata=st.dictionaries(KEYS, JSON), spec=st.dictionaries(KEYS, JSON, max_size=8))
-def test_a_spec_of_garbage_is_refused_and_never_crashes(strategy, metadata, spec):
-    _survives(strategy, {"metadata": metadata, "spec": spec})
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@given(drawn=st.data())
+def test_nonsense_of_the_right_shape_is_refused_and_never_crashes(strategy, drawn):
+    obj = drawn.draw(shaped(getattr(shapes, strategy.resource.kind)))
+    _survives(strategy, obj | {"metadata": {"name": "a", "namespace": "default"}})
 
 
 def _survives(strategy: Strategy, obj: dict[str, Any]) -> None:
