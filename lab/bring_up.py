@@ -24,7 +24,7 @@ from lab.processes import Process
 from lab.progress import Progress, Step
 
 _PATIENCE = 30.0  # seconds for any one step
-_HOPELESS = 4  # ends of a component within a step after which nobody waits any longer
+_HOPELESS = 4  # ends of a component after which nobody waits any longer
 _PROXY_TABLE = Table(family=Family.IP, name="podwire-proxy")
 
 
@@ -87,6 +87,7 @@ class _BringUp:
         self.repairs: list[str] = []
         self._progress = progress
         self._before = processes.of_lab(lab.directory)
+        self._reports_before = supervisor.read_reports(lab)
 
     def run(self) -> None:
         self._choose_port()
@@ -119,8 +120,8 @@ class _BringUp:
 
     def _nodes(self, step: Step) -> None:
         for node in self.lab.nodes:
-            self.repairs += topology.ensure_node(self.lab, node)
             step.say(f"{node.namespace} {node.address.ip}")
+            self.repairs += topology.ensure_node(self.lab, node)
         addresses = [str(node.address.ip) for node in self.lab.nodes]
         step.say(f"{len(addresses)} namespaces, {addresses[0]} … {addresses[-1]}")
 
@@ -129,19 +130,24 @@ class _BringUp:
             if state.is_stopped(self.lab, component):
                 state.set_stopped(self.lab, component, stopped=False)
         running = self._before.get(supervisor.ROLE)
-        process = running[0] if running else self._start_supervisor()
-        processes.send(process, signal.SIGHUP)
-        step.say(f"pid {process.pid}")
+        self._supervising = running[0] if running else self._start_supervisor()
+        processes.send(self._supervising, signal.SIGHUP)
+        step.say(f"pid {self._supervising.pid}")
 
     def _start_supervisor(self) -> Process:
         process = processes.spawn(
             (sys.executable, "-I", "-m", "lab.supervisor", str(self.lab.directory)),
-            log=self.lab.logs / "supervisor.log",
+            log=self._supervisor_log,
             variables=supervisor.variables(self.lab, supervisor.ROLE),
+            blocked=(signal.SIGHUP,),
         )
         if self._before:
             self.repairs.append("supervisor started")
         return process
+
+    @property
+    def _supervisor_log(self) -> Path:
+        return self.lab.logs / "supervisor.log"
 
     def _components(self) -> tuple[Component, ...]:
         return plan.components(self.lab, sys.executable)
@@ -179,26 +185,30 @@ class _BringUp:
     def _await(self, condition: Callable[[], bool], title: str, role: str) -> None:
         """Wait until the condition holds; give up with the component's log when it cannot or takes too long."""
         deadline = time.monotonic() + _PATIENCE
-        started_with = self._restarts(role)
         while not _holds(condition):
-            if self._restarts(role) - started_with >= _HOPELESS:
+            if self._ends(role) >= _HOPELESS:
                 raise self._failure(title, role, f"{role} keeps ending ({self._last_exit(role)})")
+            if not processes.is_alive(self._supervising):
+                raise self._failure(title, supervisor.ROLE, "the supervisor ended")
             if time.monotonic() > deadline:
                 raise self._failure(title, role, f"{role} is not there after {_PATIENCE:.0f} s")
             time.sleep(0.03)
 
     def _failure(self, title: str, role: str, problem: str) -> StepError:
-        log = next((each.log for each in self._components() if each.name == role), None)
+        logs = {each.name: each.log for each in self._components()}
         name = name_option(self.lab.name)
         return StepError(
             title,
             problem,
-            log=log,
+            log=logs.get(role, self._supervisor_log),
             remedy=f"What was made is kept to be looked at. Try again: podwire lab up{name}; give up: podwire lab down{name}",
         )
 
-    def _restarts(self, role: str) -> int:
-        return supervisor.read_reports(self.lab).get(role, supervisor.Report()).restarts
+    def _ends(self, role: str) -> int:
+        """Return how often a component has ended since this began."""
+        nothing = supervisor.Report()
+        reports = supervisor.read_reports(self.lab)
+        return reports.get(role, nothing).restarts - self._reports_before.get(role, nothing).restarts
 
     def _last_exit(self, role: str) -> str:
         return supervisor.read_reports(self.lab).get(role, supervisor.Report()).last_exit

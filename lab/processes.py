@@ -103,10 +103,12 @@ def spawn(
     variables: Mapping[str, str],
     namespace_fd: int | None = None,
     passed_socket: int | None = None,
+    blocked: tuple[int, ...] = (),
 ) -> Process:
     """Start a program in a session of its own, both outputs appended to `log`, inside a namespace if one is given.
 
-    A thread that has entered the namespace makes the child, so the child is born inside. Raises OSError.
+    A thread that has entered the namespace makes the child, so the child is born inside. Signals that are `blocked`
+    wait until the program is ready for them. Raises OSError.
     """
 
     def start() -> int:
@@ -124,7 +126,7 @@ def spawn(
             dict(variables),
             file_actions=actions,
             setsid=True,
-            setsigmask=(),
+            setsigmask=blocked,
             setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
         )
 

@@ -231,6 +231,8 @@ class _Signals:
         signal.set_wakeup_fd(self._write_end.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked_to_end", True))
         signal.signal(signal.SIGHUP, lambda *_: setattr(self, "asked_to_reload", True))
+        # Blocked since before this program began, so that a wish that came early did not end it.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def take_reload(self) -> bool:
         asked, self.asked_to_reload = self.asked_to_reload, False
