@@ -41,8 +41,16 @@ class SocketTaken(Exception):
 class CniService:
     """Serves from `start` to `stop`. `open_exchange` makes a worker's own serving function, in the worker's thread."""
 
-    def __init__(self, path: Path, open_exchange: Callable[[], Exchange], *, workers: int = WORKERS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        open_exchange: Callable[[], Exchange],
+        *,
+        workers: int = WORKERS,
+        patience: float = CLIENT_SECONDS,
+    ) -> None:
         self._path = path
+        self._patience = patience
         self._open_exchange = open_exchange
         self._lock_fd = -1
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -55,7 +63,7 @@ class CniService:
             self._lock_fd = _lock(self._path)
             _listen(self._listener, self._path)
         except BaseException:
-            self._listener.close()
+            self._close()
             raise
         for thread in self._threads:
             thread.start()
@@ -68,8 +76,12 @@ class CniService:
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes every worker that waits in accept
         for thread in self._threads:
             thread.join()
+        self._close()
+
+    def _close(self) -> None:
         self._listener.close()
-        os.close(self._lock_fd)
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
 
     def _run(self) -> None:
         exchange = self._open_exchange()
@@ -79,11 +91,11 @@ class CniService:
             except OSError:  # the listener was shut down
                 return
             with connection:
+                connection.settimeout(self._patience)
                 _serve(connection, exchange)
 
 
 def _serve(connection: socket.socket, exchange: Exchange) -> None:
-    connection.settimeout(CLIENT_SECONDS)
     try:
         exchange(connection)
     except OSError as error:
