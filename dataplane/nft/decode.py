@@ -146,21 +146,21 @@ def _element(found: dict[int, bytes]) -> Element:
 
 def element_at(message: bytes, offset: int) -> int | None:
     """Which element of a message of ours begins at this offset into it; None if none does."""
-    position = wire.MESSAGE.size
-    while position + 4 <= len(message):
-        length, kind = wire.ATTRIBUTE.unpack_from(message, position)
-        if kind == wire.NFTA_SET_ELEM_LIST_ELEMENTS:
-            starts = _starts(message, position + 4, position + length)
-            return next((index for index, start in enumerate(starts) if start == offset), None)
-        position += (length + 3) & ~3
+    _, kind, *_ = wire.NLMSG_HEADER.unpack_from(message)
+    if kind not in {wire.NFT_MSG_NEWSETELEM, wire.NFT_MSG_DELSETELEM}:
+        return None
+    for attribute, start, payload in _positions(message, wire.MESSAGE.size):
+        if attribute == wire.NFTA_SET_ELEM_LIST_ELEMENTS:
+            starts = [start + inner for _, inner, _ in _positions(payload, 0)]
+            return starts.index(offset - 4) if offset - 4 in starts else None
     return None
 
 
-def _starts(message: bytes, position: int, end: int) -> Iterator[int]:
-    while position + 4 <= end:
-        yield position
-        (length, _) = wire.ATTRIBUTE.unpack_from(message, position)
-        position += (length + 3) & ~3
+def _positions(payload: bytes, position: int) -> Iterator[tuple[int, int, bytes]]:
+    """Type, position and value of each attribute from a position on."""
+    for kind, value in wire.attributes(payload[position:]):
+        yield kind, position, value
+        position += (len(value) + 4 + 3) & ~3
 
 
 def generation(found: dict[int, bytes]) -> Generation:

@@ -101,7 +101,7 @@ class AddRule(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReplaceRule(msgspec.Struct, frozen=True, gc=False):
-    """Put a rule in the place of the one with that handle. The new one gets a handle of its own."""
+    """Put a rule in the place of the one with that handle. Whether the new one keeps it depends on the kernel."""
 
     rule: Rule
     handle: int
