@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cli.steps import ConsoleProgress
+from lab import spelling
 from lab.demo import experiments, scene
-from lab.demo.findings import Pings, Pinned, Turns, Withdrawal
+from lab.demo.findings import LONGEST_WITHDRAWAL, Finding, Pings, Pinned, Turns, Withdrawal
 from lab.demo.scene import NAMESPACE, Scene
-from lab.errors import name_option
 from lab.plan import Lab
 from lab.traffic import Answer
 
@@ -21,9 +22,8 @@ _COLOURS = ("cyan", "magenta", "yellow", "blue", "green", "red")
 
 
 def run(console: Console, lab: Lab) -> bool:
-    """Show everything; say whether all of it was as promised."""
+    """Show everything and what to try next; say whether all of it was as promised."""
     stage = _set(console, lab)
-    rows: list[Turns | Pinned | Withdrawal | Pings] = []
     turns = (*experiments.take_turns(stage), *experiments.take_turns(stage, udp=True))
     _print_turns(console, stage, turns)
     pinned = experiments.stay(stage)
@@ -32,9 +32,9 @@ def run(console: Console, lab: Lab) -> bool:
     _print_pings(console, pings)
     withdrawal = experiments.withdraw(stage)
     _print_withdrawal(console, withdrawal)
-    rows += [*turns, *pinned, *pings, withdrawal]
-    _set(console, lab)
-    return all(row.is_as_promised for row in rows)
+    _print_next(console, _set(console, lab))
+    findings: tuple[Finding, ...] = (*turns, *pinned, *pings, withdrawal)
+    return all(finding.is_as_promised for finding in findings)
 
 
 def _set(console: Console, lab: Lab) -> Scene:
@@ -50,10 +50,10 @@ def _set(console: Console, lab: Lab) -> Scene:
 
 
 def _table(console: Console, title: str, *columns: str) -> Table:
-    console.print(f"\n[bold]{title}[/bold]", highlight=False)
-    table = Table(box=None, pad_edge=True, header_style="dim", padding=(0, 2, 0, 0))
+    console.print(f"\n[bold]{title}[/bold]", highlight=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=True, header_style="dim", padding=(0, 1, 0, 0))
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     return table
 
 
@@ -115,11 +115,11 @@ def _round_trip(milliseconds: float | None) -> str:
 
 
 def _print_withdrawal(console: Console, row: Withdrawal) -> None:
-    title = f"kubectl delete pod {row.pod}, while a pod on another node keeps asking"
-    table = _table(console, title, "", "measured from the moment kubectl was started", "")
+    title = f"kubectl delete pod {row.pod} while a pod on another node keeps asking: out of the rotation within 1000 ms"
+    table = _table(console, title, "", "since kubectl was started", "")
     table.add_row("", "kubectl returned", _milliseconds(row.returned))
-    late = f"{_milliseconds(row.late)} after kubectl returned; promised: 1000 ms"
-    table.add_row(_mark(row.late <= 1.0), f"last answer of {row.pod}", f"{_milliseconds(row.last_answer)}, {late}")
+    late = f"{_milliseconds(row.last_answer)}, {_milliseconds(row.late)} after kubectl returned"
+    table.add_row(_mark(row.late <= LONGEST_WITHDRAWAL), f"last answer of {row.pod}", late)
     table.add_row(_mark(not row.failed), "requests meanwhile", f"{row.requests}, {row.failed} failed")
     table.add_row(_mark(row.left == row.endpoints), "answered afterwards by", ", ".join(sorted(row.left)))
     console.print(table)
@@ -134,31 +134,34 @@ def _mark(is_okay: bool) -> str:  # noqa: FBT001
     return _OKAY if is_okay else _BROKEN
 
 
-def print_next(console: Console, lab: Lab) -> None:
+def _print_next(console: Console, stage: Scene) -> None:
     """Say what to try, and how to stop."""
-    podwire = _as_typed(Path(sys.argv[0]))
     kubectl = "kubectl" if shutil.which("kubectl") else _as_typed(Path(sys.executable).with_name("kubectl"))
-    option = name_option(lab.name)
     fetch = "curl -s" if shutil.which("curl") else "wget -qO-"
-    console.print("\n[bold]What to try next[/bold]", highlight=False)
-    for command, why in (
-        (f"export KUBECONFIG={lab.kubeconfig}", ""),
-        (f"{kubectl} get pods -o wide --namespace {NAMESPACE}", "the pods and their nodes"),
-        (f"{kubectl} get services,endpointslices --namespace {NAMESPACE}", "what the proxies work from"),
-        (f"{podwire} lab exec{option} client-1 -- {fetch} http://CLUSTER-IP/", "ask a Service from inside a pod"),
-        (f"{podwire} lab exec{option} node1 -- nft list table ip podwire-proxy", "the Services in the kernel"),
-        (f"{podwire} lab stop{option} node1/proxy", "Services of node1 go on without it; start brings it back"),
-        (f"{podwire} lab status{option}", "every process of the lab"),
-        (f"{podwire} lab down{option}", "stop: nothing is left"),
+    folder = stage.lab.directory
+
+    def podwire(verb: str) -> str:
+        return spelling.command(verb, folder).replace("podwire", _as_typed(Path(sys.argv[0])), 1)
+
+    console.print("\n[bold]What to try next[/bold]")
+    for why, command in (
+        ("use the lab from this shell", f"export KUBECONFIG={stage.lab.kubeconfig}"),
+        ("the pods and their nodes", f"{kubectl} get pods -o wide --namespace {NAMESPACE}"),
+        ("what the proxies work from", f"{kubectl} get services,endpointslices --namespace {NAMESPACE}"),
+        ("ask the Service from inside a pod", f"{podwire('exec')} client-1 -- {fetch} http://{stage.service}/"),
+        ("the Services in the kernel", f"{podwire('exec')} node1 -- nft list table ip podwire-proxy"),
+        ("Services go on without their proxy", f"{podwire('stop')} node1/proxy"),
+        ("every process of the lab", podwire("status")),
+        ("stop: nothing is left", podwire("down")),
     ):
-        console.print(f"  {command}", f"[dim]# {why}[/dim]" if why else "", highlight=False, soft_wrap=True)
+        console.print(f"  [dim]# {why}[/dim]\n  {escape(command)}", highlight=False, soft_wrap=True)
 
 
 def _as_typed(program: Path) -> str:
     """Spell a program the way it can be typed here."""
-    if shutil.which(program.name) == str(program.resolve()):
+    if shutil.which(program.name) == str(program.absolute()):
         return program.name
     try:
-        return str(program.resolve().relative_to(Path.cwd()))
+        return str(program.absolute().relative_to(Path.cwd()))
     except ValueError:
         return str(program)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cli import demo, failures, tables
 from cli.steps import ConsoleProgress
-from lab import bring_up, plan, state, survey, switching, take_down, targets
+from lab import bring_up, plan, spelling, state, survey, switching, take_down, targets
 from lab import kubectl as real_kubectl
 from lab import logs as log_files
 from lab.errors import LabError, OptionError
@@ -39,12 +39,12 @@ class _Network(click.ParamType[IPv4Network]):
 
 
 NAME = click.option(
-    "--name", "-n", default=plan.DEFAULT_NAME, envvar="PODWIRE_LAB_NAME", show_default=True, help="Which lab."
+    "--name", "-n", default=spelling.DEFAULT_NAME, envvar="PODWIRE_LAB_NAME", show_default=True, help="Which lab."
 )
 STATE_ROOT = click.option(
     "--state-root",
     type=click.Path(path_type=Path, file_okay=False),
-    default=plan.DEFAULT_STATE_ROOT,
+    default=spelling.DEFAULT_STATE_ROOT,
     envvar="PODWIRE_STATE_ROOT",
     show_default=True,
     help="Where labs keep their state.",
@@ -108,17 +108,23 @@ def wanted_lab(
     )
 
 
-def ensure_up(wanted: Lab, nodes: int | None) -> bring_up.Outcome:
-    chosen, is_new = bring_up.choose(wanted, node_count=nodes)
+def ensure_up(wanted: Lab, nodes: int | None, *, at_least: int = 1) -> bring_up.Outcome:
+    """Bring the lab up; an existing one that has fewer nodes than `at_least` grows."""
+    existing = state.load_directory(wanted.directory)
+    if existing is not None and nodes is None:
+        nodes = max(existing.node_count, at_least)
+    chosen = bring_up.choose(wanted, existing, node_count=nodes)
     console.print(f"[bold]lab {chosen.name}[/bold], {chosen.node_count} nodes", highlight=False)
     with state.locked(chosen.directory):
-        return bring_up.bring_up(chosen, ConsoleProgress(console), is_new=is_new)
+        return bring_up.bring_up(chosen, existing, ConsoleProgress(console))
 
 
 def print_outcome(outcome: bring_up.Outcome) -> None:
+    if outcome.added:
+        console.print(f"added: {', '.join(outcome.added)}", highlight=False, soft_wrap=True)
     if outcome.repairs:
         console.print(f"repaired: {', '.join(outcome.repairs)}", highlight=False, soft_wrap=True)
-    elif not outcome.is_new:
+    elif not outcome.is_new and not outcome.added:
         console.print("the lab was up; nothing to repair", highlight=False)
 
 
@@ -136,12 +142,13 @@ def print_kubectl(chosen: Lab) -> None:
 @needs_root
 def show(name: str, state_root: Path) -> None:
     """Bring a lab up and show Services and pod networking at work. Can be repeated."""
-    outcome = ensure_up(wanted_lab(name, state_root), None)
+    outcome = ensure_up(wanted_lab(name, state_root), None, at_least=plan.DEFAULT_NODES)
     print_outcome(outcome)
-    kept = demo.run(console, outcome.lab)
-    demo.print_next(console, outcome.lab)
-    if not kept:
-        raise LabError("not everything was as promised: see the rows marked ✗", "Look into: podwire lab status")
+    if not demo.run(console, outcome.lab):
+        raise LabError(
+            "not everything was as promised: see the rows marked ✗",
+            f"Look into: {spelling.command('status', outcome.lab.directory)}",
+        )
 
 
 @lab.command()
@@ -169,7 +176,8 @@ def status(name: str, state_root: Path) -> None:
     found = survey.survey(state.load(state_root, name))
     tables.print_status(console, found)
     if not found.is_well:
-        console.print("\nsomething is not as it should be; repair: podwire lab up", highlight=False)
+        repair = spelling.command("up", found.lab.directory)
+        console.print(f"\nsomething is not as it should be; repair: {repair}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -242,7 +250,10 @@ def stop(name: str, state_root: Path, component: str) -> None:
     """Stop a COMPONENT (`api`, `node1/agent`, `node1/proxy`, `node1/runner`) until it is started again."""
     chosen = state.load(state_root, name)
     switching.stop(chosen, switching.find(chosen, component))
-    console.print(f"{component} stopped; start it again: podwire lab start {component}", highlight=False)
+    console.print(
+        f"{component} stopped; start it again: {spelling.command('start', chosen.directory)} {component}",
+        highlight=False,
+    )
 
 
 @lab.command()

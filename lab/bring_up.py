@@ -17,8 +17,8 @@ from dataplane.nft.linux import LinuxNft
 from dataplane.nft.objects import Family, Table
 from kube.errors import ApiError, Unreachable
 from kube.objects import Node
-from lab import cluster, plan, processes, state, supervisor, topology
-from lab.errors import LabError, OptionError, StepError, name_option
+from lab import cluster, plan, processes, spelling, state, supervisor, topology
+from lab.errors import LabError, OptionError, StepError
 from lab.plan import Component, Lab, NodePlan
 from lab.processes import Process
 from lab.progress import Progress, Step
@@ -30,28 +30,28 @@ _PROXY_TABLE = Table(family=Family.IP, name="podwire-proxy")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A running lab; `repairs` says what the `up` of an existing lab had to make again."""
+    """A running lab; for one that existed before, what had to be made again, and which nodes are new."""
 
     lab: Lab
     is_new: bool
-    repairs: tuple[str, ...]
+    repairs: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
 
-def choose(wanted: Lab, *, node_count: int | None) -> tuple[Lab, bool]:
-    """Return the lab to bring up and whether it is new: an existing one keeps what it was made with, and may grow."""
-    existing = state.load_directory(wanted.directory)
+def choose(wanted: Lab, existing: Lab | None, *, node_count: int | None) -> Lab:
+    """Return the lab to bring up: an existing one keeps what it was made with, and may grow."""
     if existing is None:
         lab = plan.validate(replace(wanted, node_count=node_count or wanted.node_count))
         _refuse_foreign_namespaces(lab)
-        return lab, True
+        return lab
     if node_count is not None and node_count < existing.node_count:
         raise OptionError(
             "--nodes",
             node_count,
             f"the lab {existing.name!r} has {existing.node_count} nodes and can only grow; "
-            f"take it down first: podwire lab down{name_option(existing.name)}",
+            f"take it down first: {spelling.command('down', existing.directory)}",
         )
-    return plan.validate(replace(existing, node_count=node_count or existing.node_count)), False
+    return plan.validate(replace(existing, node_count=node_count or existing.node_count))
 
 
 def _refuse_foreign_namespaces(lab: Lab) -> None:
@@ -60,7 +60,7 @@ def _refuse_foreign_namespaces(lab: Lab) -> None:
     if owner is not None and owner != lab.directory:
         raise LabError(
             f"the machine has a lab named {lab.name!r} already, with its state in {owner}",
-            f"Choose another --name, or: podwire lab down --name {lab.name} --state-root {owner.parent}",
+            f"Choose another --name, or: {spelling.command('down', owner)}",
         )
 
 
@@ -72,18 +72,22 @@ def owner_of_namespaces(name: str) -> Path | None:
     return None
 
 
-def bring_up(lab: Lab, progress: Progress, *, is_new: bool) -> Outcome:
-    """Make the lab whole. The caller holds the lab's lock. Raises StepError."""
-    work = _BringUp(lab, progress)
+def bring_up(lab: Lab, existing: Lab | None, progress: Progress) -> Outcome:
+    """Make the lab whole, or grow `existing` into it. The caller holds the lab's lock. Raises StepError."""
+    old = existing.node_count if existing is not None else 0
+    work = _BringUp(lab, frozenset(node.name for node in lab.nodes[old:]), progress)
     work.run()
-    return Outcome(lab=work.lab, is_new=is_new, repairs=() if is_new else tuple(work.repairs))
+    if existing is None:
+        return Outcome(lab=work.lab, is_new=True)
+    return Outcome(lab=work.lab, is_new=False, repairs=tuple(work.repairs), added=tuple(sorted(work.new_nodes)))
 
 
 class _BringUp:
     """The steps, in order, and what they had to make."""
 
-    def __init__(self, lab: Lab, progress: Progress) -> None:
+    def __init__(self, lab: Lab, new_nodes: frozenset[str], progress: Progress) -> None:
         self.lab = lab
+        self.new_nodes = new_nodes
         self.repairs: list[str] = []
         self._progress = progress
         self._before = processes.of_lab(lab.directory)
@@ -121,7 +125,8 @@ class _BringUp:
     def _nodes(self, step: Step) -> None:
         for node in self.lab.nodes:
             step.say(f"{node.namespace} {node.address.ip}")
-            self.repairs += topology.ensure_node(self.lab, node)
+            made = topology.ensure_node(self.lab, node)
+            self.repairs += () if node.name in self.new_nodes else made
         addresses = [str(node.address.ip) for node in self.lab.nodes]
         step.say(f"{len(addresses)} namespaces, {addresses[0]} … {addresses[-1]}")
 
@@ -196,12 +201,12 @@ class _BringUp:
 
     def _failure(self, title: str, role: str, problem: str) -> StepError:
         logs = {each.name: each.log for each in self._components()}
-        name = name_option(self.lab.name)
+        again, give_up = (spelling.command(verb, self.lab.directory) for verb in ("up", "down"))
         return StepError(
             title,
             problem,
             log=logs.get(role, self._supervisor_log),
-            remedy=f"What was made is kept to be looked at. Try again: podwire lab up{name}; give up: podwire lab down{name}",
+            remedy=f"What was made is kept to be looked at. Try again: {again}; give up: {give_up}",
         )
 
     def _ends(self, role: str) -> int:
@@ -216,6 +221,8 @@ class _BringUp:
     def _note_restarts(self) -> None:
         now = processes.of_lab(self.lab.directory)
         for component in self._components():
+            if component.name.partition("/")[0] in self.new_nodes:
+                continue
             before, after = self._before.get(component.name, []), now.get(component.name, [])
             if after and after[:1] != before[:1]:
                 self.repairs.append(f"{component.name} started")

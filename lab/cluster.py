@@ -9,8 +9,8 @@ from kube.connection import ConnectionConfigError, from_kubeconfig
 from kube.http import Client
 from kube.objects import Node, Pod
 from kube.resources import NODES, PODS
-from lab import plan, state
-from lab.errors import LabError, name_option
+from lab import plan, spelling, state
+from lab.errors import LabError
 from lab.plan import Lab
 
 ADMIN_KUBECONFIG = "admin.kubeconfig"  # the name podwire-api gives it in its data folder
@@ -52,7 +52,7 @@ def client(lab: Lab) -> Client:
     try:
         return Client(from_kubeconfig(lab.kubeconfig), user_agent="podwire-lab")
     except ConnectionConfigError as error:
-        raise LabError(str(error), f"Repair the lab: podwire lab up{name_option(lab.name)}") from error
+        raise LabError(str(error), f"Repair the lab: {spelling.command('up', lab.directory)}") from error
 
 
 def nodes(api: Client) -> dict[str, Node]:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from lab import spelling
+
 
 class LabError(Exception):
     """The lab could not do what was asked. `remedy` is a sentence, or a command to type."""
@@ -25,10 +27,10 @@ class OptionError(LabError):
 
 
 class MissingLabError(LabError):
-    def __init__(self, name: str, state_root: Path, *, others: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, others: tuple[str, ...] = ()) -> None:
         there = f"There are: {', '.join(others)}. " if others else ""
         super().__init__(
-            f"there is no lab {name!r} in {state_root}", f"{there}Make it: podwire lab up{name_option(name)}"
+            f"there is no lab {folder.name!r} in {folder.parent}", f"{there}Make it: {spelling.command('up', folder)}"
         )
 
 
@@ -42,8 +44,3 @@ class StepError(LabError):
 
     def __str__(self) -> str:
         return f"{self.step}: {super().__str__()}"
-
-
-def name_option(name: str) -> str:
-    """Return what to add to a command for a lab that is not the one meant without it."""
-    return "" if name == "lab" else f" --name {name}"

@@ -17,10 +17,8 @@ from typing import Final
 
 from lab.errors import OptionError
 
-DEFAULT_NAME: Final = "lab"
 DEFAULT_NODES: Final = 3
 MAX_NODES: Final = 64
-DEFAULT_STATE_ROOT: Final = Path("/var/lib/podwire/labs")
 CLUSTER_CIDR: Final = IPv4Network("10.244.0.0/16")
 SERVICE_CIDR: Final = IPv4Network("10.96.0.0/16")
 UNDERLAY: Final = IPv4Network("172.30.0.0/24")

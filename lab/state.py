@@ -18,8 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from lab import plan
-from lab.errors import LabError, MissingLabError, OptionError, name_option
+from lab import plan, spelling
+from lab.errors import LabError, MissingLabError, OptionError
 from lab.plan import Component, Lab
 
 _FILE = "lab.json"
@@ -40,9 +40,10 @@ def directory(state_root: Path, name: str) -> Path:
 
 def load(state_root: Path, name: str) -> Lab:
     """Read a lab. Raises MissingLabError, or LabError when its file is damaged."""
-    lab = load_directory(directory(state_root, name))
+    folder = directory(state_root, name)
+    lab = load_directory(folder)
     if lab is None:
-        raise MissingLabError(name, state_root, others=names(state_root))
+        raise MissingLabError(folder, others=names(state_root))
     return lab
 
 
@@ -53,9 +54,7 @@ def load_directory(folder: Path) -> Lab | None:
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise LabError(
-            f"{path} is damaged: {error}", f"Remove the lab: podwire lab down{name_option(folder.name)}"
-        ) from error
+        raise LabError(f"{path} is damaged: {error}", f"Remove the lab: {spelling.command('down', folder)}") from error
     return Lab(
         name=saved.name,
         directory=folder,

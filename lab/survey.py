@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kube.errors import ApiError, Unreachable
 from kube.objects import Node, Pod
-from lab import cluster, plan, processes, state, supervisor
+from lab import cluster, plan, processes, spelling, state, supervisor
 from lab.errors import LabError
 from lab.plan import Lab
 from lab.processes import Process
@@ -102,7 +102,11 @@ def _ask_api(lab: Lab) -> tuple[dict[str, Node], str]:
 def _components(lab: Lab) -> dict[str, ComponentState]:
     running = processes.of_lab(lab.directory)
     reports = supervisor.read_reports(lab)
-    states = {supervisor.ROLE: _state(supervisor.ROLE, running, supervisor.Report(), note="podwire lab up starts it")}
+    states = {
+        supervisor.ROLE: _state(
+            supervisor.ROLE, running, supervisor.Report(), note=f"{spelling.command('up', lab.directory)} starts it"
+        )
+    }
     for component in plan.components(lab, sys.executable):
         report = reports.get(component.name, supervisor.Report())
         note = "stopped" if state.is_stopped(lab, component) else report.last_exit

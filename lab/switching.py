@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from lab import plan, processes, state, supervisor
-from lab.errors import LabError, OptionError, name_option
+from lab import plan, processes, spelling, state, supervisor
+from lab.errors import LabError, OptionError
 from lab.plan import Component, Lab
 
 _PATIENCE = 15.0
@@ -46,7 +46,7 @@ def _tell_supervisor(lab: Lab) -> None:
     running = processes.of_lab(lab.directory).get(supervisor.ROLE)
     if not running:
         raise LabError(
-            f"the supervisor of the lab {lab.name!r} does not run", f"Start it: podwire lab up{name_option(lab.name)}"
+            f"the supervisor of the lab {lab.name!r} does not run", f"Start it: {spelling.command('up', lab.directory)}"
         )
     processes.send(running[0], signal.SIGHUP)
 

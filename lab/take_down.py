@@ -7,7 +7,7 @@ supervisor was killed or whose machine rebooted goes away all the same.
 import os
 from pathlib import Path
 
-from lab import processes, state, supervisor, topology
+from lab import processes, spelling, state, supervisor, topology
 from lab.bring_up import owner_of_namespaces
 from lab.errors import LabError
 from lab.processes import Process
@@ -38,7 +38,7 @@ def _refuse_foreign(folder: Path, name: str) -> None:
     if owner is not None and owner != folder:
         raise LabError(
             f"the lab {name!r} that runs on this machine has its state in {owner}",
-            f"Take it down with: podwire lab down --name {name} --state-root {owner.parent}",
+            f"Take it down with: {spelling.command('down', owner)}",
         )
 
 

@@ -144,7 +144,7 @@ def identity(name: str) -> netns.Identity:
         with netns.open_netns(path_of(name)) as target:
             return target.identity
     except NotFound as error:
-        raise LabError(f"the namespace {name} is gone", "Repair the lab: podwire lab up") from error
+        raise LabError(f"the namespace {name} is gone", "Repair the lab with: podwire lab up") from error
 
 
 def remove(names: tuple[str, ...]) -> None:

@@ -2,8 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from lab.traffic import Answer
+
+LONGEST_WITHDRAWAL = 1.0  # seconds a deleted pod may go on answering
+
+
+class Finding(Protocol):
+    """One row of the demo's tables."""
+
+    @property
+    def is_as_promised(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +63,7 @@ class Withdrawal:
 
     @property
     def is_as_promised(self) -> bool:
-        return self.late <= 1.0 and not self.failed and self.left == self.endpoints
+        return self.late <= LONGEST_WITHDRAWAL and not self.failed and self.left == self.endpoints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The demo's objects: made with kubectl from manifests, awaited until every node's proxy knows them."""
 
+import functools
 import string
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from kube.http import Client
 from kube.objects import Pod, Service
 from kube.resources import SERVICES
-from lab import cluster, kubectl, survey, traffic
+from lab import cluster, kubectl, spelling, survey, traffic
 from lab.errors import LabError
 from lab.plan import Lab
 
@@ -60,7 +61,9 @@ def manifest_file(lab: Lab) -> Path:
 def apply(lab: Lab) -> str:
     """Make the objects, or what is missing of them; a pod on its way out is awaited first."""
     api = cluster.client(lab)
-    _await(lambda: not any(pod.metadata.deletion_timestamp for pod in cluster.pods(api, NAMESPACE)), "pods to be gone")
+    _await(
+        lab, lambda: not any(pod.metadata.deletion_timestamp for pod in cluster.pods(api, NAMESPACE)), "pods to be gone"
+    )
     manifest_file(lab).write_text(manifest(lab), encoding="utf-8")
     return kubectl.run(lab, "apply", "-f", str(manifest_file(lab)))
 
@@ -70,13 +73,17 @@ def enter(lab: Lab, say: Callable[[str], None]) -> Scene:
     api = cluster.client(lab)
     wanted = 2 * lab.node_count
     say(f"waiting for {wanted} pods to be ready")
-    _await(lambda: len(_ready(api)) == wanted, lambda: f"pods to be ready: {_unready(api)}")
+    _await(lab, lambda: len(_ready(api)) == wanted, lambda: f"pods to be ready: {_unready(api)}")
     scene = _look(lab, api)
     say("waiting for every node's proxy to know all endpoints")
     for client in scene.clients:
         for address, udp in ((scene.service, False), (scene.service, True), (scene.sticky, False)):
             wanted_names = scene.endpoints if address == scene.service else None
-            _await_reachable(client, address, udp=udp, endpoints=wanted_names)
+            _await(
+                lab,
+                functools.partial(_is_complete, client, address, udp=udp, endpoints=wanted_names),
+                f"{address} to answer {client.name}{' over UDP' if udp else ''}",
+            )
     return scene
 
 
@@ -112,23 +119,18 @@ def _cluster_ip(api: Client, name: str) -> IPv4Address:
     return IPv4Address(api.get(SERVICES, name, NAMESPACE, decode=Service).spec.cluster_ip)
 
 
-def _await_reachable(client: Member, address: IPv4Address, *, udp: bool, endpoints: frozenset[str] | None) -> None:
-    """Ask until all endpoints, or any if none are named, have answered one round without a failure."""
-
-    def complete() -> bool:
-        answers = [traffic.ask(client.netns, address, PORT, udp=udp, seconds=0.5) for _ in endpoints or " "]
-        return all(not each.failure for each in answers) and endpoints in {
-            None,
-            frozenset(each.pod for each in answers),
-        }
-
-    _await(complete, f"{address} to answer {client.name}{' over UDP' if udp else ''}")
+def _is_complete(client: Member, address: IPv4Address, *, udp: bool, endpoints: frozenset[str] | None) -> bool:
+    """Ask one round; say whether all endpoints, or any if none are named, answered it without a failure."""
+    answers = [traffic.ask(client.netns, address, PORT, udp=udp, seconds=0.5) for _ in endpoints or " "]
+    return all(not each.failure for each in answers) and endpoints in {None, frozenset(each.pod for each in answers)}
 
 
-def _await(condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
+def _await(lab: Lab, condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not condition():
         if time.monotonic() > deadline:
             text = what if isinstance(what, str) else what()
-            raise LabError(f"after {_PATIENCE:.0f} s still waiting for {text}", "See: podwire lab status")
+            raise LabError(
+                f"after {_PATIENCE:.0f} s still waiting for {text}", f"See: {spelling.command('status', lab.directory)}"
+            )
         time.sleep(0.03)
