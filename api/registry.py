@@ -197,14 +197,16 @@ class Registry:
 
     def _in_turn(self, resource: ResourceType, name: str, attempt: Callable[[], T]) -> T:
         """Try until no other writer was faster; with one server, that is at once."""
+        reason = ""
         for _ in range(_ATTEMPTS):
             with self._turns[resource]:
                 try:
                     return attempt()
                 except GuardFailed as failed:
-                    log.debug("raced", resource=resource.plural, name=name, key=failed.guard.key)
+                    reason = str(failed)
+                    log.debug("raced", resource=resource.plural, name=name, reason=reason)
                     self.hub.catch_up()
-        raise ServiceUnavailable(f'{resource.plural} "{name}" changed {_ATTEMPTS} times while being written; try again')
+        raise ServiceUnavailable(f'{resource.plural} "{name}" could not be written {_ATTEMPTS} times in a row: {reason}')
 
     def _create(self, resource: ResourceType, born: Object, options: Options) -> Object:
         strategy, metadata = self.strategy(resource), born["metadata"]

@@ -173,7 +173,8 @@ def _claim(path: str) -> int | None:
     if path == ":memory:":
         return None
     try:
-        claim = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        claim = _touch(f"{path}.lock")
+        os.close(_touch(path))  # SQLite would make it readable for everybody
     except OSError as error:
         raise StoreUnavailable(path, str(error)) from error
     try:
@@ -182,6 +183,10 @@ def _claim(path: str) -> int | None:
         os.close(claim)
         raise StoreUnavailable(path, "another podwire-api uses it") from error
     return claim
+
+
+def _touch(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _open(path: str) -> sqlite3.Connection:
