@@ -16,7 +16,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _PREFIX: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 _PREFIX_LENGTH: Final = 253
 _FIELD_TERM: Final = re.compile(r"((?:\\.|[^\\,])*)(?:,|$)", re.DOTALL)
-_FIELD_OPERATOR: Final = re.compile(r"((?:\\.|[^\\!=])*?)(!=|==|=)(.*)", re.DOTALL)
+_FIELD_OPERATOR: Final = re.compile(r"\s*([^\\!=\s]+)\s*(!=|==|=)(.*)", re.DOTALL)
 _ESCAPABLE: Final = frozenset("\\,=")
 
 
@@ -247,10 +247,10 @@ def parse_fields(text: str) -> FieldSelector:
 
 def _field_term(text: str, term: str) -> FieldTerm:
     match = _FIELD_OPERATOR.fullmatch(term)
-    if match is None or not match[1].strip():
+    if match is None:
         raise InvalidSelector(text, f"{term!r} is not a term: path=value, path==value or path!=value")
     path, operator, value = match.groups()
-    return FieldTerm(path.strip(), operator != "!=", _unescape(text, value))
+    return FieldTerm(path, operator != "!=", _unescape(text, value))
 
 
 def _unescape(text: str, value: str) -> str:

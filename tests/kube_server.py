@@ -143,6 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, code: int, body: bytes) -> None:
         self.send_response(code)
+        if 300 <= code < 400:
+            self.send_header("Location", "/elsewhere")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
