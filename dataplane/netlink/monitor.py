@@ -83,9 +83,9 @@ def _change(message: transport.Message) -> Change | None:
 class Monitor:
     """A subscription that begins when it is made: what is read from the kernel afterwards cannot miss a change."""
 
-    def __init__(self, netns_fd: int | None = None) -> None:
+    def __init__(self, netns_fd: int | None = None, *, receive_buffer: int = _RECEIVE_BUFFER) -> None:
         self._socket = transport.open_socket(netns_fd, groups=GROUPS)
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, receive_buffer)
         self._socket.setblocking(False)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
