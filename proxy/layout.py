@@ -6,10 +6,11 @@ A key is built the way the kernel compares it, field by field in whole registers
 import base64
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from dataplane.nft import values
-from proxy.model import Address, Protocol, ServicePort, ServicePortName, Target
+from proxy.model import Protocol, ServicePort, ServicePortName, Target
 
 TABLE: Final = "podwire-proxy"
 
@@ -35,6 +36,7 @@ RING_POSITIONS: Final = range(1, 0x7000_0000)
 PROTOCOL_NUMBERS: Final[dict[Protocol, int]] = {"TCP": 6, "UDP": 17, "SCTP": 132}  # IANA protocol numbers
 
 _CHAIN_PREFIX: Final = "svc-"
+_KEPT: Final = "kept"
 _STICKY: Final = "sticky-"
 _STICK: Final = "stick-"
 _AFFINITY_CHAIN: Final = re.compile(f"(?:{_STICKY}|{_STICK})([1-9][0-9]{{0,9}})")
@@ -51,11 +53,12 @@ def frontend(port: ServicePort) -> bytes:
 
 def target_value(target: Target) -> bytes:
     """The value of an endpoint in ENDPOINTS."""
-    return values.concat(target.address.packed, values.port(target.port))
+    return values.concat(target.packed, values.port(target.port))
 
 
-def hairpin_key(endpoint_id: int, address: Address) -> bytes:
-    return values.concat(values.mark(endpoint_id), address.packed)
+def hairpin_key(endpoint_id: int, target: Target) -> bytes:
+    """The key of an endpoint in HAIRPIN."""
+    return values.concat(values.mark(endpoint_id), target.packed)
 
 
 def chain_name(name: ServicePortName) -> str:
@@ -78,3 +81,13 @@ def affinity_seconds(chain: str) -> int | None:
     """The timeout a chain of affinity.nft serves; None for any other chain."""
     match = _AFFINITY_CHAIN.fullmatch(chain)
     return int(match[1]) if match else None
+
+
+def affinity_chains(timeouts: Iterable[int]) -> frozenset[str]:
+    """The chains that affinity.nft makes for these timeouts."""
+    pairs = frozenset(name for seconds in timeouts for name in (sticky_chain(seconds), stick_chain(seconds)))
+    return pairs | {_KEPT} if pairs else pairs
+
+
+def is_affinity_chain(chain: str) -> bool:
+    return chain == _KEPT or affinity_seconds(chain) is not None

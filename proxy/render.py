@@ -14,7 +14,7 @@ from dataplane.nft.values import Verdict
 from proxy import layout
 from proxy import state as states
 from proxy.identities import Assignment
-from proxy.model import Address, ServicePort, Target
+from proxy.model import ServicePort, Target
 from proxy.state import ChainContent, State
 from proxy.topology import Refusal
 
@@ -73,10 +73,6 @@ def _add_endpoints(share: State, plan: PortPlan) -> None:
     for member in plan.assignment.members:
         share.add(layout.ENDPOINTS, Element(values.mark(member.id), layout.target_value(member.target), comment))
         if member.target in plan.local:
-            share.add(layout.HAIRPIN, _hairpin(member.id, member.target.address, comment))
+            share.add(layout.HAIRPIN, Element(layout.hairpin_key(member.id, member.target), comment=comment))
     for position, member in zip(plan.assignment.positions, plan.assignment.members, strict=False):
         share.add(layout.RING, Element(values.mark(position), values.mark(member.id)))
-
-
-def _hairpin(endpoint_id: int, address: Address, comment: str) -> Element:
-    return Element(layout.hairpin_key(endpoint_id, address), comment=comment)

@@ -7,7 +7,7 @@ over. The number of rules a chain must have is counted in the text, so that a mi
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from string import Template
 from typing import Final
 
@@ -43,12 +43,13 @@ class Ruleset:
         """Text that makes the chains of one timeout, or makes them whole again."""
         return self._affinity.substitute(self._names, seconds=seconds)
 
-    def rule_counts(self, timeouts: Iterable[int]) -> dict[str, int]:
-        """How many rules each chain must have when these timeouts are in use; Service chains are not among them."""
-        counts = _rule_counts(self.skeleton)
-        for seconds in timeouts:
-            counts |= _rule_counts(self.affinity_chains(seconds))
-        return counts
+    def rule_counts(self) -> Mapping[str, int]:
+        """How many rules each chain of the skeleton must have."""
+        return _rule_counts(self.skeleton)
+
+    def affinity_rule_counts(self, seconds: int) -> Mapping[str, int]:
+        """How many rules each chain of one timeout must have."""
+        return _rule_counts(self.affinity_chains(seconds))
 
 
 def _template(name: str) -> Template:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from dataplane.nft import values
 from dataplane.nft.expressions import Expression, SetVerdict
 from dataplane.nft.objects import (
     AddChain,
@@ -49,6 +50,11 @@ class State(msgspec.Struct):
 
 def empty() -> State:
     return State({}, {})
+
+
+def number(entry: ElementKey) -> int:
+    """The mark that is the key of this element."""
+    return values.mark_number(entry.key)
 
 
 def union(states: Iterable[State]) -> State:

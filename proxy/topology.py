@@ -11,7 +11,7 @@ from enum import Enum
 
 import msgspec
 
-from proxy.model import Endpoint
+from proxy.model import Endpoint, Target
 
 
 class Refusal(Enum):
@@ -44,3 +44,8 @@ def _usable(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
 def may_be_local(endpoint: Endpoint, node: str) -> bool:
     """A slice written by hand often does not say where its endpoints run."""
     return endpoint.node is None or endpoint.node == node
+
+
+def answering(endpoints: Sequence[Endpoint]) -> frozenset[Target]:
+    """The targets whose flows may go on, whether or not they take new ones."""
+    return frozenset(endpoint.target for endpoint in endpoints if endpoint.ready or endpoint.serving)

@@ -1,0 +1,114 @@
+"""podwire-proxy: the process around the proxy. Flags in, SIGTERM out; logs go to stderr as key=value."""
+
+import logging
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import click
+import structlog
+
+from dataplane.conntrack import Conntrack
+from dataplane.nft.linux import LinuxNft
+from dataplane.nft.objects import Family
+from kube.connection import Connection, ConnectionConfigError, from_kubeconfig, in_cluster
+from kube.http import Client
+from proxy.health import Health, HealthServer
+from proxy.program import Proxy
+from proxy.ruleset import Ruleset
+
+log = structlog.get_logger(__name__)
+
+
+def _node_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    name = value.strip().lower()
+    if not name:
+        raise click.BadParameter(f"{value!r}: must name this node as its Node object does")
+    return name
+
+
+def _address(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, int] | None:
+    if not value:
+        return None
+    host, _, port = value.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise click.BadParameter(f"{value!r}: use ADDRESS:PORT, or nothing to serve none")
+    return host.strip("[]"), int(port)
+
+
+@click.command(context_settings={"show_default": True})
+@click.version_option(package_name="podwire")
+@click.option(
+    "--kubeconfig", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="In a pod: not needed."
+)
+@click.option(
+    "--hostname-override",
+    "node",
+    default=socket.gethostname,
+    show_default="host name",
+    callback=_node_name,
+    help="This node's name; endpoints with it are local.",
+)
+@click.option("--healthz-bind-address", default="0.0.0.0:10256", callback=_address, help="For /healthz and /livez.")
+@click.option("-v", "verbosity", type=click.IntRange(min=0), default=2, help="From 4 on, debugging is logged too.")
+def main(kubeconfig: Path | None, node: str, healthz_bind_address: tuple[str, int] | None, verbosity: int) -> None:
+    """Take connections to Services' cluster IPs to their endpoints, in strict turn, with nftables."""
+    _configure_logging(verbosity)
+    stop = _signalled()
+    connection = _connection(kubeconfig)
+    proxy = Proxy(Client(connection, "podwire-proxy"), LinuxNft(Ruleset(Family.IP).table), Conntrack(), node=node)
+    server = _serve(healthz_bind_address, proxy.health)
+    log.info("proxy started", node=node, server=connection.server)
+    proxy.start()
+    stop.wait()
+    if server:
+        server.stop()
+    proxy.stop()
+    log.info("proxy stopped; the table stays")
+
+
+def _connection(kubeconfig: Path | None) -> Connection:
+    try:
+        return from_kubeconfig(kubeconfig) if kubeconfig else in_cluster()
+    except ConnectionConfigError as error:
+        raise click.ClickException(str(error) if kubeconfig else f"--kubeconfig is not given, and {error}") from error
+
+
+def _serve(address: tuple[str, int] | None, health: Health) -> HealthServer | None:
+    if address is None:
+        return None
+    try:
+        server = HealthServer(address, health)
+    except OSError as error:
+        # Services matter more than being asked about them.
+        log.warning("health is not served", address=f"{address[0]}:{address[1]}", error=str(error))
+        return None
+    server.start()
+    return server
+
+
+def _signalled() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _configure_logging(verbosity: int) -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbosity >= 4 else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

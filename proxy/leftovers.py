@@ -1,0 +1,57 @@
+"""Drafts measured against a table that was read back, instead of against what was last written.
+
+Each Service gets what it wants and the table already has as its old share; whatever nobody wants is a draft of its own,
+to be removed. The union of all is the difference between the table and the truth.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+
+from dataplane.nft.objects import Element
+from proxy import layout
+from proxy import state as states
+from proxy.model import ServiceName, Target
+from proxy.planning import NOT_SERVED, Draft, Frontend, Served
+from proxy.state import ChainContent, ElementKey, State
+
+_UDP = layout.PROTOCOL_NUMBERS["UDP"]
+
+
+def against(found: State, drafts: Sequence[Draft], leftovers: ServiceName) -> list[Draft]:
+    """The drafts with their old shares as found; `leftovers` names the one of everything else, which comes first."""
+    elements, chains = dict(found.elements), dict(found.chains)
+    rebased = [_rebased(draft, _take(elements, chains, draft.new.state)) for draft in drafts]
+    rest = State(elements, chains)
+    answered = {frontend for draft in drafts for frontend in draft.new.udp}
+    gone = Served(state=rest, udp=_udp_frontends(rest, answered))
+    return [Draft(name=leftovers, old=gone, new=NOT_SERVED), *rebased]
+
+
+def _take(elements: dict[ElementKey, Element], chains: dict[str, ChainContent], wanted: State) -> State:
+    share = states.empty()
+    for entry in wanted.elements:
+        if (element := elements.pop(entry, None)) is not None:
+            share.elements[entry] = element
+    for name in wanted.chains:
+        if (content := chains.pop(name, None)) is not None:
+            share.chains[name] = content
+    return share
+
+
+def _rebased(draft: Draft, share: State) -> Draft:
+    old = draft.old
+    return Draft(
+        name=draft.name,
+        old=Served(state=share, assignments=old.assignments, timeouts=old.timeouts, udp=old.udp),
+        new=draft.new,
+    )
+
+
+def _udp_frontends(rest: State, answered: Iterable[Frontend]) -> Mapping[Frontend, frozenset[Target]]:
+    """Nobody serves these any more; who did is not known, and does not matter."""
+    fronts = {
+        Frontend(ipaddress.ip_address(entry.key[:-8]), int.from_bytes(entry.key[-4:-2], "big"))
+        for entry in rest.elements
+        if entry.set_name in {layout.SERVICES, layout.SINGLE_ENDPOINT} and entry.key[-8] == _UDP
+    }
+    return dict.fromkeys(fronts.difference(answered), frozenset())

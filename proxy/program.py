@@ -1,0 +1,115 @@
+"""The proxy's parts and their threads, put together.
+
+informers ──► Inputs ──marks──► ControlLoop ──► Syncer ──► table
+                                    ▲             └──► StaleFlows ──► conntrack
+             Monitor ──foreign──────┘
+
+Nothing is written before Services and EndpointSlices have both been listed: half of the truth would cut connections.
+Without the API server the table stays as it is, and is still defended.
+"""
+
+import threading
+from typing import Final
+
+import structlog
+
+from dataplane.nft.interface import Monitor, Nft
+from dataplane.nft.objects import Family
+from kube import objects
+from kube.control import ControlLoop, SyncFailed
+from kube.http import Client
+from kube.informer import Informer
+from kube.resources import ENDPOINT_SLICES, SERVICES
+from proxy import model
+from proxy.flows import Connections, StaleFlows
+from proxy.health import Health
+from proxy.inputs import Inputs
+from proxy.model import ServiceName
+from proxy.planning import Planner
+from proxy.ruleset import Ruleset
+from proxy.sync import RESYNC, Syncer
+
+log = structlog.get_logger(__name__)
+
+_STOP_SECONDS: Final = 5.0
+
+
+class Proxy:
+    """Serves the Services of one address family on this node, from `start` to `stop`; the table outlives it."""
+
+    def __init__(self, client: Client, nft: Nft, connections: Connections, *, node: str) -> None:
+        self.health = Health()
+        self._services: Informer[objects.Service] = Informer(
+            client,
+            SERVICES,
+            objects.Service,
+            label_selector=f"!{model.SERVICE_PROXY_NAME}",
+            field_selector="spec.clusterIP!=None",
+        )
+        self._slices: Informer[objects.EndpointSlice] = Informer(
+            client, ENDPOINT_SLICES, objects.EndpointSlice, label_selector=f"!{model.HEADLESS}"
+        )
+        self._loop: ControlLoop[ServiceName] = ControlLoop("services")
+        self._flows = StaleFlows(connections)
+        self._nft = nft
+        inputs = Inputs(self._services.cache, self._slices.cache, self._loop.mark)
+        self._syncer = Syncer(
+            nft,
+            Ruleset(Family.IP),
+            Planner(inputs, node=node, family="IPv4"),
+            later=lambda key, seconds: self._loop.mark(key, after=seconds),
+            expect_udp=self._flows.expect,
+        )
+        self._monitor: Monitor = nft.monitor()
+        self._stopping = threading.Event()
+        runs = (("services", self._run), ("udp-flows", self._flows.run), ("monitor", self._watch_table))
+        self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in runs]
+
+    def start(self) -> None:
+        self._services.start()
+        self._slices.start()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End all threads after the round they are in."""
+        self._stopping.set()
+        self._loop.stop()
+        self._flows.stop()
+        self._monitor.stop()
+        self._services.stop()
+        self._slices.stop()
+        for thread in self._threads:
+            thread.join(_STOP_SECONDS)
+        self._monitor.close()
+
+    def _run(self) -> None:
+        for cache in (self._services.cache, self._slices.cache):
+            while not cache.synced.wait(0.1):
+                if self._stopping.is_set():
+                    return
+        self._loop.mark(RESYNC)
+        self._loop.run(self._sync)
+
+    def _sync(self, keys: frozenset[ServiceName]) -> None:
+        try:
+            self._syncer.sync(keys)
+        except SyncFailed:
+            self.health.succeeded()
+            raise
+        except Exception:
+            self.health.failed()
+            raise
+        self.health.succeeded()
+
+    def _watch_table(self) -> None:
+        for change in self._monitor.changes():
+            if change.touches(self._nft.table):
+                log.warning(
+                    "somebody else changed the table; checking all of it",
+                    table=str(self._nft.table),
+                    command=change.command or "unknown",
+                    process=change.process_id,
+                    what=", ".join(sorted(change.what)),
+                )
+                self._loop.mark(RESYNC)

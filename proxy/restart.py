@@ -1,0 +1,127 @@
+"""What an earlier run left in the kernel: read once, at start and after somebody else changed the table.
+
+Nothing here decides what should stand there. Reading it back saves writing what is right already, and keeps the ids and
+turns that connections, counters and `numgen` rules know. Whatever is found that makes no sense is not taken over.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from dataplane.errors import NotFound
+from dataplane.nft import values
+from dataplane.nft.expressions import NumgenIncrement
+from dataplane.nft.interface import Nft
+from dataplane.nft.objects import Chain, Element, InstalledRule
+from dataplane.nft.values import Verdict
+from proxy import layout
+from proxy.identities import NOBODY, Assignment, Member
+from proxy.model import ServicePort, Target
+from proxy.ruleset import Ruleset
+from proxy.state import ChainContent, ElementKey, State
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A table: what changes with Services as a state, and of the rest enough to tell whether it is whole."""
+
+    state: State
+    layout: str
+    rule_counts: Mapping[str, int]
+
+    def is_whole(self, ruleset: Ruleset) -> bool:
+        """Whether the part that never changes is that of this ruleset."""
+        return self.layout == ruleset.layout and _has(self.rule_counts, ruleset.rule_counts())
+
+    def timeouts(self, ruleset: Ruleset) -> frozenset[int]:
+        """The affinity timeouts whose chains are there and whole."""
+        candidates = {seconds for name in self.rule_counts if (seconds := layout.affinity_seconds(name)) is not None}
+        return frozenset(
+            seconds for seconds in candidates if _has(self.rule_counts, ruleset.affinity_rule_counts(seconds))
+        )
+
+    @property
+    def affinity_chains(self) -> frozenset[str]:
+        return frozenset(name for name in self.rule_counts if layout.is_affinity_chain(name))
+
+
+def _has(found: Mapping[str, int], expected: Mapping[str, int]) -> bool:
+    return all(found.get(name) == count for name, count in expected.items())
+
+
+def read(nft: Nft, ruleset: Ruleset) -> Found | None:
+    """Read the table; None if there is none."""
+    if not nft.table_exists():
+        return None
+    chains, rules = nft.chains(), nft.all_rules()
+    return Found(
+        state=State(_elements(nft), _service_chains(chains, rules, ruleset)),
+        layout=next((chain.comment for chain in chains if chain.name == layout.DISPATCH), ""),
+        rule_counts={chain.name: len(rules.get(chain.name, ())) for chain in chains},
+    )
+
+
+def affinity(nft: Nft) -> tuple[Element, ...]:
+    """What the table remembers of clients; nothing if its layout has no such map."""
+    try:
+        return nft.elements(layout.AFFINITY)
+    except NotFound:
+        return ()
+
+
+def _elements(nft: Nft) -> dict[ElementKey, Element]:
+    found: dict[ElementKey, Element] = {}
+    for set_name in layout.WRITTEN:
+        try:
+            elements = nft.elements(set_name)
+        except NotFound:  # another layout
+            continue
+        found.update((ElementKey(set_name, element.key), element) for element in elements)
+    return found
+
+
+def _service_chains(
+    chains: Iterable[Chain], rules: Mapping[str, tuple[InstalledRule, ...]], ruleset: Ruleset
+) -> dict[str, ChainContent]:
+    static = ruleset.rule_counts().keys()
+    return {
+        chain.name: ChainContent(tuple(rule.expressions for _, rule in rules.get(chain.name, ())), chain.comment)
+        for chain in chains
+        if chain.name not in static and not layout.is_affinity_chain(chain.name)
+    }
+
+
+def adopted(state: State, port: ServicePort) -> Assignment:
+    """The endpoints, ids and turns of a Service port as they stand in a state; nobody if they make no sense."""
+    front = layout.frontend(port)
+    only = state.elements.get(ElementKey(layout.SINGLE_ENDPOINT, front))
+    if only is not None:
+        return _assignment([_member(state, only)], None)
+    entry = state.elements.get(ElementKey(layout.SERVICES, front))
+    content = state.chains.get(entry.value.chain) if entry and isinstance(entry.value, Verdict) else None
+    turn = _turn(content) if content else None
+    if turn is None or turn.modulus > len(state.elements):
+        return NOBODY
+    positions = range(turn.offset, turn.offset + turn.modulus)
+    elements = [state.elements.get(ElementKey(layout.RING, values.mark(position))) for position in positions]
+    return _assignment([_member(state, element) for element in elements], turn.offset)
+
+
+def _turn(content: ChainContent) -> NumgenIncrement | None:
+    expressions = (expression for rule in content.rules for expression in rule)
+    return next((expression for expression in expressions if isinstance(expression, NumgenIncrement)), None)
+
+
+def _member(state: State, element: Element | None) -> Member | None:
+    if element is None or not isinstance(element.value, bytes):
+        return None
+    endpoint = state.elements.get(ElementKey(layout.ENDPOINTS, element.value))
+    if endpoint is None or not isinstance(endpoint.value, bytes):
+        return None
+    packed, port = endpoint.value[:-4], int.from_bytes(endpoint.value[-4:-2], "big")
+    return Member(Target(packed, port), values.mark_number(element.value))
+
+
+def _assignment(members: list[Member | None], first: int | None) -> Assignment:
+    known = tuple(member for member in members if member is not None)
+    distinct = {member.target for member in known}
+    return Assignment(known, first) if len(distinct) == len(members) else NOBODY

@@ -1,0 +1,203 @@
+"""Rounds of work: Services that changed → what the table lacks → one transaction.
+
+A round costs what changed, not what there is. One Service the kernel refuses does not hold up the others: the round is
+halved until it stands alone, and it comes back later by itself. When somebody else changed the table, or nothing is
+known of it yet, the whole of it is read and only the difference is written.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import structlog
+
+from dataplane.nft.interface import LoadFailed, Nft, TransactionFailed
+from kube.control import SyncFailed
+from proxy import leftovers, restart
+from proxy import state as states
+from proxy.cluster_ips import ClusterIPs
+from proxy.model import InvalidService, ServiceName, Target
+from proxy.planning import NOT_SERVED, Draft, Frontend, Planner, Served
+from proxy.restart import Found
+from proxy.ruleset import Ruleset
+from proxy.state import State
+from proxy.writer import Writer
+
+log = structlog.get_logger(__name__)
+
+# Keys beside the Services': no namespace is empty.
+RESYNC: Final = ServiceName("", "resync")
+SWEEP: Final = ServiceName("", "sweep")
+_NO_SERVICES: Final = frozenset({RESYNC, SWEEP})
+
+_SWEEP_AFTER_SECONDS: Final = 1.0
+# More Services than this refused in one round: the table is not what we think it is.
+_REFUSED_MAX: Final = 20
+
+Failures = dict[ServiceName, Exception]
+
+
+class Syncer:
+    """Keeps one table equal to what the API says.
+
+    `later` is asked to bring a key back after so many seconds, `expect_udp` told who answers a UDP frontend from now on.
+    """
+
+    def __init__(
+        self,
+        nft: Nft,
+        ruleset: Ruleset,
+        planner: Planner,
+        *,
+        later: Callable[[ServiceName, float], None],
+        expect_udp: Callable[[Frontend, frozenset[Target]], None],
+    ) -> None:
+        self._nft = nft
+        self._ruleset = ruleset
+        self._planner = planner
+        self._later = later
+        self._expect_udp = expect_udp
+        self._writer = Writer(nft, ruleset)
+        self._cluster_ips = ClusterIPs()
+        self._served: dict[ServiceName, Served] = {}
+        self._timeout_uses: Counter[int] = Counter()
+        self._unsettled: dict[ServiceName, Draft] = {}
+        self._is_table_known = False
+        self._operations = 0
+
+    def sync(self, keys: frozenset[ServiceName]) -> None:
+        """Do one round. Raises SyncFailed for the Services that could not be written."""
+        started, self._operations = time.monotonic(), 0
+        self._is_table_known &= RESYNC not in keys
+        try:
+            failures = self._round(keys)
+        except Exception:
+            self._is_table_known = False
+            raise
+        finally:
+            for draft in tuple(self._unsettled.values()):
+                self._reject(draft)
+        if self._operations:
+            seconds = round(time.monotonic() - started, 4)
+            log.info("synced", services=len(keys - _NO_SERVICES), operations=self._operations, seconds=seconds)
+        if failures:
+            raise SyncFailed(failures)
+
+    def _round(self, keys: frozenset[ServiceName]) -> Failures:
+        failures = self._update(keys - _NO_SERVICES) if self._is_table_known else self._resync()
+        if SWEEP in keys:
+            self._writer.sweep()
+        self._writer.retire_affinity(self._timeout_uses)
+        if self._writer.has_stale_chains:
+            self._later(SWEEP, _SWEEP_AFTER_SECONDS)
+        return failures
+
+    def _update(self, names: Iterable[ServiceName]) -> Failures:
+        drafts, failures = self._drafts(names, found=None)
+        return failures | self._write(drafts, allowed=_REFUSED_MAX)
+
+    def _resync(self) -> Failures:
+        found = restart.read(self._nft, self._ruleset)
+        if found is not None:
+            self._planner.skip(found.state)
+        drafts, failures = self._drafts({*self._planner.names(), *self._served}, found=found.state if found else None)
+        if found is None:
+            refused = self._begin(drafts)
+        elif found.is_whole(self._ruleset):
+            self._writer.adopt(found)
+            refused = self._write_against(found.state, drafts)
+        else:
+            refused = self._take_over(found, drafts)
+        self._is_table_known = RESYNC not in refused
+        return failures | refused
+
+    def _begin(self, drafts: Sequence[Draft]) -> Failures:
+        self._writer.begin()
+        return self._write_against(states.empty(), drafts)
+
+    def _take_over(self, found: Found, drafts: Sequence[Draft]) -> Failures:
+        log.warning(
+            "replacing a table that is not as this version makes it", found=found.layout, ours=self._ruleset.layout
+        )
+        try:
+            self._operations += self._writer.replace(drafts, restart.affinity(self._nft))
+        except LoadFailed as error:
+            log.warning("the table cannot be replaced at once: Services are missing for a moment", error=str(error))
+            return self._begin(drafts)
+        for draft in drafts:
+            self._accept(draft)
+        return {}
+
+    def _write_against(self, found: State, drafts: Sequence[Draft]) -> Failures:
+        rebased = leftovers.against(found, drafts, RESYNC)
+        self._unsettled |= {draft.name: draft for draft in rebased}
+        return self._write(rebased, allowed=len(rebased))
+
+    def _drafts(self, names: Iterable[ServiceName], *, found: State | None) -> tuple[list[Draft], Failures]:
+        drafts = [self._draft(name, found) for name in sorted(names)]
+        failures: Failures = {}
+        self._cluster_ips.leave(drafts)
+        for draft in drafts:
+            if error := self._cluster_ips.claim(draft):
+                failures[draft.name] = error
+                self._withdraw(draft)
+        # What goes makes room for what comes, should the round be halved between them.
+        return sorted(self._unsettled.values(), key=lambda draft: bool(draft.new.state.elements)), failures
+
+    def _draft(self, name: ServiceName, found: State | None) -> Draft:
+        old = self._served.get(name, NOT_SERVED)
+        try:
+            draft = self._planner.draft(name, old, found=found)
+        except InvalidService as error:
+            log.warning("a Service that cannot be read stays as it was", error=str(error))
+            draft = Draft(name=name, old=old, new=old)
+        self._unsettled[name] = draft
+        return draft
+
+    def _withdraw(self, draft: Draft) -> None:
+        self._planner.settle(draft, accepted=False)
+        self._unsettled[draft.name] = Draft(name=draft.name, old=draft.old, new=NOT_SERVED)
+
+    def _write(self, drafts: Sequence[Draft], *, allowed: int) -> Failures:
+        """Write drafts, all but those the kernel refuses; give up when these are more than allowed."""
+        try:
+            self._operations += self._writer.write(drafts)
+        except TransactionFailed as error:
+            return self._isolate(drafts, error, allowed)
+        for draft in drafts:
+            self._accept(draft)
+        return {}
+
+    def _isolate(self, drafts: Sequence[Draft], error: TransactionFailed, allowed: int) -> Failures:
+        if allowed < 1:
+            raise error
+        if len(drafts) == 1:
+            self._reject(drafts[0])
+            return {drafts[0].name: error}
+        middle = len(drafts) // 2
+        failures = self._write(drafts[:middle], allowed=allowed)
+        return failures | self._write(drafts[middle:], allowed=allowed - len(failures))
+
+    def _accept(self, draft: Draft) -> None:
+        del self._unsettled[draft.name]
+        self._planner.settle(draft, accepted=True)
+        self._timeout_uses.subtract(draft.old.timeouts)
+        self._timeout_uses.update(draft.new.timeouts)
+        self._timeout_uses += Counter()  # drops what is no longer used
+        self._remember(draft.name, draft.new)
+        for frontend in {**draft.old.udp, **draft.new.udp}:
+            if draft.old.udp.get(frontend) != draft.new.udp.get(frontend):
+                self._expect_udp(frontend, draft.new.udp.get(frontend, frozenset()))
+
+    def _reject(self, draft: Draft) -> None:
+        del self._unsettled[draft.name]
+        self._planner.settle(draft, accepted=False)
+        self._cluster_ips.restore(draft)
+        self._remember(draft.name, draft.old)
+
+    def _remember(self, name: ServiceName, served: Served) -> None:
+        if served.state.elements and name not in _NO_SERVICES:
+            self._served[name] = served
+        else:
+            self._served.pop(name, None)

@@ -1,0 +1,127 @@
+"""The proxy's hand on its table: drafts go in as one transaction, chains leave in two steps.
+
+A chain is emptied in the transaction that stops using it and deleted in a later one: before Linux 6.2 a chain counts as
+referenced for a moment after the map element that led to it is gone.
+"""
+
+import errno
+from collections.abc import Iterable, Mapping, Sequence
+
+from dataplane.nft.interface import Nft, TransactionFailed
+from dataplane.nft.objects import DeleteChain, Element
+from proxy import layout, text
+from proxy import state as states
+from proxy.planning import Draft
+from proxy.restart import Found
+from proxy.ruleset import Ruleset
+from proxy.state import State
+
+
+class TableChanged(Exception):  # noqa: N818 - named for what happened
+    """A chain is not what was last written."""
+
+    def __init__(self, chain: str) -> None:
+        super().__init__(chain)
+        self.chain = chain
+
+    def __str__(self) -> str:
+        return f"chain {self.chain} was changed by somebody else"
+
+
+class Writer:
+    """Writes one table."""
+
+    def __init__(self, nft: Nft, ruleset: Ruleset) -> None:
+        self._nft = nft
+        self._ruleset = ruleset
+        self._timeouts: frozenset[int] = frozenset()
+        self._stale: set[str] = set()
+
+    @property
+    def has_stale_chains(self) -> bool:
+        return bool(self._stale)
+
+    def write(self, drafts: Sequence[Draft]) -> int:
+        """Commit drafts as one transaction and return how many operations it took.
+
+        Raises TransactionFailed, TableMissing, TableChanged; then nothing was changed.
+        """
+        self._ensure_affinity(_timeouts(drafts) - self._timeouts)
+        old = states.union(draft.old.state for draft in drafts)
+        new = states.union(draft.new.state for draft in drafts)
+        operations = states.diff(old, new, self._handles(old, new))
+        if operations:
+            self._nft.commit(operations)
+        self._stale |= old.chains.keys()
+        self._stale -= new.chains.keys()
+        return len(operations)
+
+    def begin(self) -> None:
+        """Make the table anew, without Services."""
+        self._nft.load(self._ruleset.replacement)
+        self._timeouts, self._stale = frozenset(), set()
+
+    def replace(self, drafts: Sequence[Draft], affinity: Iterable[Element]) -> int:
+        """Make the table anew, with these Services in it from the first packet. Raises LoadFailed."""
+        table, timeouts = self._ruleset.table, _timeouts(drafts)
+        parts = (
+            self._ruleset.replacement,
+            *(self._ruleset.affinity_chains(seconds) for seconds in sorted(timeouts)),
+            text.format_state(states.union(draft.new.state for draft in drafts), table),
+            text.format_affinity(affinity, table),
+        )
+        self._nft.load("\n".join(parts))
+        self._timeouts, self._stale = timeouts, set()
+        return 1
+
+    def adopt(self, found: Found) -> None:
+        """Go on with a table that is there."""
+        self._timeouts = found.timeouts(self._ruleset)
+        self._stale = set(found.affinity_chains - layout.affinity_chains(self._timeouts))
+
+    def retire_affinity(self, in_use: Iterable[int]) -> None:
+        """Let go of the affinity chains of all other timeouts."""
+        used = frozenset(in_use)
+        if gone := self._timeouts - used:
+            self._stale |= layout.affinity_chains(gone) - layout.affinity_chains(used)
+            self._timeouts &= used
+
+    def sweep(self) -> None:
+        """Delete the chains that nothing leads to any more; those that do not go yet stay for the next time."""
+        # Backwards: sticky-… leads to kept.
+        chains = sorted(self._stale, reverse=True)
+        try:
+            self._delete(chains)
+        except TransactionFailed:
+            for chain in chains:
+                self._delete_if_possible(chain)
+
+    def _delete_if_possible(self, chain: str) -> None:
+        try:
+            self._delete([chain])
+        except TransactionFailed as error:
+            if error.code == errno.ENOENT:
+                self._stale.discard(chain)
+
+    def _delete(self, chains: Sequence[str]) -> None:
+        if chains:
+            self._nft.commit([DeleteChain(chain) for chain in chains])
+            self._stale.difference_update(chains)
+
+    def _ensure_affinity(self, missing: Iterable[int]) -> None:
+        for seconds in sorted(missing):
+            self._nft.load(self._ruleset.affinity_chains(seconds))
+            self._timeouts |= {seconds}
+            self._stale -= layout.affinity_chains([seconds])
+
+    def _handles(self, old: State, new: State) -> Mapping[str, tuple[int, ...]]:
+        handles: dict[str, tuple[int, ...]] = {}
+        for name in states.chains_to_edit(old, new):
+            handles[name] = tuple(handle for handle, _ in self._nft.rules(name))
+            if len(handles[name]) != len(old.chains[name].rules):
+                raise TableChanged(name)
+        return handles
+
+
+def _timeouts(drafts: Iterable[Draft]) -> frozenset[int]:
+    return frozenset().union(*(draft.new.timeouts for draft in drafts))
