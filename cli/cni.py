@@ -32,6 +32,6 @@ def install(bin_dir: Path, socket: Path) -> None:
     """Install the plugin executable `podwire`, replacing an older one at once."""
     try:
         installation.install(bin_dir, Path(sys.executable), socket)
-    except OSError as error:
-        raise click.ClickException(f"--bin-dir {bin_dir}: {error.strerror}") from error
+    except installation.InstallError as error:
+        raise click.ClickException(str(error)) from error
     click.echo(f"installed {bin_dir / 'podwire'}")

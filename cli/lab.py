@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cli import demo, failures, tables
 from cli.steps import ConsoleProgress
-from lab import bring_up, plan, spelling, state, survey, switching, take_down, targets
+from lab import bring_up, plan, spelling, state, supervisor, survey, switching, take_down, targets
 from lab import kubectl as real_kubectl
 from lab import logs as log_files
 from lab.errors import LabError, OptionError
@@ -303,5 +303,5 @@ def log_of(chosen: Lab, target: str) -> Path:
         for record in survey.sandboxes(chosen, node.name):
             if target in {record.name, f"{record.namespace}/{record.name}"} and record.containers:
                 return node.directory / "pods" / f"{record.uid}.{record.containers[0].name}.log"
-    components = ", ".join(sorted(path.stem for path in chosen.logs.glob("*.log")))
+    components = ", ".join((supervisor.ROLE, *(each.name for each in plan.components(chosen, sys.executable))))
     raise OptionError("TARGET", target, f"neither a component nor a pod; components: {components}")

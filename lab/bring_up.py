@@ -41,7 +41,7 @@ class Outcome:
 def choose(wanted: Lab, existing: Lab | None, *, node_count: int | None) -> Lab:
     """Return the lab to bring up: an existing one keeps what it was made with, and may grow."""
     if existing is None:
-        lab = plan.validate(replace(wanted, node_count=node_count or wanted.node_count))
+        lab = plan.validate(wanted if node_count is None else replace(wanted, node_count=node_count))
         _refuse_foreign_namespaces(lab)
         return lab
     if node_count is not None and node_count < existing.node_count:
@@ -51,7 +51,7 @@ def choose(wanted: Lab, existing: Lab | None, *, node_count: int | None) -> Lab:
             f"the lab {existing.name!r} has {existing.node_count} nodes and can only grow; "
             f"take it down first: {spelling.command('down', existing.directory)}",
         )
-    return plan.validate(replace(existing, node_count=node_count or existing.node_count))
+    return plan.validate(existing if node_count is None else replace(existing, node_count=node_count))
 
 
 def _refuse_foreign_namespaces(lab: Lab) -> None:
