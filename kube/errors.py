@@ -109,12 +109,16 @@ class ApiError(Exception):
 
 
 class Unreachable(Exception):
-    """No answer at all: refused, timed out, broken off, or not the server its certificate should name."""
+    """No answer at all: refused, timed out, broken off, or not the server its certificate should name.
 
-    def __init__(self, server: str, why: str) -> None:
+    `connected` says that the request may have arrived, and may have been done.
+    """
+
+    def __init__(self, server: str, why: str, *, connected: bool = False) -> None:
         super().__init__(server, why)
         self.server = server
         self.why = why
+        self.connected = connected
 
     def __str__(self) -> str:
         return f"{self.server} does not answer: {self.why}"

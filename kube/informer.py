@@ -111,14 +111,7 @@ class Informer(Generic[T]):
 
     def _watch(self, query: Mapping[str, str]) -> None:
         asked = _moment()
-        stream = self._client.watch(
-            self._resource,
-            self._namespace,
-            label_selector=self._label_selector,
-            field_selector=self._field_selector,
-            query=query,
-        )
-        with contextlib.closing(stream):
+        with contextlib.closing(self._open_watch(query, asked)) as stream:
             # `stop` sets the flag before it looks for a stream: one of the two sees the other.
             self._stream = stream
             if failures := self._reflector.failures:
@@ -127,6 +120,21 @@ class Informer(Generic[T]):
             if not self._stopped.is_set():
                 self._follow(stream)
             self._stream = None
+
+    def _open_watch(self, query: Mapping[str, str], asked: Moment) -> LineStream:
+        try:
+            return self._client.watch(
+                self._resource,
+                self._namespace,
+                label_selector=self._label_selector,
+                field_selector=self._field_selector,
+                query=query,
+            )
+        except Unreachable as error:
+            if error.connected:
+                # A server, or a proxy before it, may hold the answer back until there is a first event.
+                self._reflector.on_open(asked)
+            raise
 
     def _follow(self, stream: LineStream) -> None:
         for line in stream:

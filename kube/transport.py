@@ -42,6 +42,14 @@ _SOCKET_OPTIONS: Final[list[tuple[int, int, int | bytes]]] = [
 ]
 
 
+# NewConnectionError covers names that do not resolve.
+_NOT_CONNECTED: Final = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.SSLError,
+)
+
+
 class _TokenFile:
     """A bearer token in a file that somebody renews: read again whenever the file is another one."""
 
@@ -162,7 +170,7 @@ def _unreachable(server: str) -> Iterator[None]:
     try:
         yield
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise Unreachable(server, _reason(error)) from error
+        raise Unreachable(server, _reason(error), connected=not isinstance(error, _NOT_CONNECTED)) from error
 
 
 def _reason(error: BaseException) -> str:

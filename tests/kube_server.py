@@ -27,6 +27,7 @@ class KubeServer:
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str], bytes]] = []
         self.answers: list[tuple[int, bytes]] = []
         self.stream_answers: list[bytes] = []
+        self.holds_headers_back = False
         self.accepted = 0
         self.peers: list[Any] = []
         self.changed = threading.Condition()
@@ -157,6 +158,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, json.dumps({"kind": "ServiceList", "metadata": meta, "items": page or None}).encode())
 
     def _watch(self, version: int) -> None:
+        if self.owner.holds_headers_back:
+            with self.owner.changed:
+                while self.owner.running:
+                    self.owner.changed.wait()
+            return
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()

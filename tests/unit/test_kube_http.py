@@ -182,6 +182,7 @@ def test_a_server_that_is_not_there_is_unreachable(server, client):
     with pytest.raises(Unreachable) as error:
         client.get(NODES, "n1")
     assert str(error.value) == f"{server.url} does not answer: [Errno 111] Connection refused"
+    assert not error.value.connected
 
 
 def test_a_name_that_does_not_resolve_is_unreachable():
@@ -192,8 +193,9 @@ def test_a_name_that_does_not_resolve_is_unreachable():
 def test_a_server_that_breaks_off_is_unreachable(server, client):
     stream = client.watch(SERVICES, query={"resourceVersion": str(server.version)})
     server.stop()
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable) as error:
         list(stream)
+    assert error.value.connected
 
 
 def test_something_else_than_http_is_unreachable():

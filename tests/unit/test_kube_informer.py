@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import structlog.testing
 
 from kube.connection import Connection
 from kube.http import Client
@@ -156,6 +157,19 @@ def test_what_cannot_be_read_any_more_stays_as_it_was_known(server, informer):
     server.emit("ERROR", EXPIRED)
     await_watch(server, 2)
     assert informer.cache.get("default", "web").spec.cluster_ip == "10.96.0.7"
+
+
+def test_an_outage_after_a_long_unanswered_watch_is_the_first_failure(server, informer, monkeypatch):
+    monkeypatch.setattr("kube.reflector.SHORT_WATCH", 0.0)
+    server.holds_headers_back = True
+    with structlog.testing.capture_logs() as lines:
+        start_synced(informer)
+        for outage in range(1, 4):
+            await_watch(server, outage)
+            server.stop()
+            eventually(lambda count=outage: len([line for line in lines if "failures" in line]) == count)
+            server.start()
+    assert [line["failures"] for line in lines if "failures" in line] == [1, 1, 1]
 
 
 def test_a_server_that_is_not_there_yet_is_waited_for(server, informer):
