@@ -11,8 +11,6 @@ from dataplane.nft.objects import Family, Table
 from node.members import Cluster
 
 TABLE = Table(family=Family.IP, name="podwire-node")
-CHAIN = "postrouting"
-SETS = ("pods", "cluster")
 
 # Frames between two pods of one bridge pass this hook as well; what is sent to all of them must keep its source.
 _GROUPS = (IPv4Network("224.0.0.0/4"), IPv4Network("255.255.255.255/32"))
