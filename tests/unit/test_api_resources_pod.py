@@ -73,6 +73,21 @@ def test_a_containers_defaults_are_the_servers(given, field, expected):
     assert pod(container=given)["spec"]["containers"][0][field] == expected
 
 
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({"podIP": "10.244.0.2"}, ("10.244.0.2", [{"ip": "10.244.0.2"}])),
+        ({"podIPs": [{"ip": "10.244.0.2"}]}, ("10.244.0.2", [{"ip": "10.244.0.2"}])),
+        ({"podIP": "10.244.0.3", "podIPs": [{"ip": "10.244.0.2"}]}, ("10.244.0.3", [{"ip": "10.244.0.3"}])),
+        ({"podIP": "", "podIPs": [{"ip": "10.244.0.2"}]}, ("", [])),
+        ({}, (None, None)),
+    ],
+)
+def test_both_names_of_a_pods_address_agree(status, expected):
+    defaulted = pod(status=status)["status"]
+    assert (defaulted.get("podIP"), defaulted.get("podIPs")) == expected
+
+
 def test_on_the_host_network_a_ports_host_port_is_itself():
     spec = pod(hostNetwork=True, container={"ports": [{"containerPort": 80}]})["spec"]
     assert spec["containers"][0]["ports"] == [{"containerPort": 80, "protocol": "TCP", "hostPort": 80}]

@@ -31,8 +31,20 @@ def fill(pod: Object) -> Object:
     for volume in spec.get("volumes", []):
         if set(volume) <= {"name"}:
             volume["emptyDir"] = {}
-    pod.setdefault("status", {}).setdefault("phase", "Pending")
+    status = pod.setdefault("status", {})
+    status.setdefault("phase", "Pending")
+    _pair_addresses(status)
     return pod
+
+
+def _pair_addresses(status: Object) -> None:
+    """Keep podIP and podIPs, two names of one thing, the same; whoever writes only the older one means it."""
+    first = next((each.get("ip", "") for each in status.get("podIPs", [])), "")
+    if "podIP" not in status:
+        if first:
+            status["podIP"] = first
+    elif first != status["podIP"]:
+        status["podIPs"] = [{"ip": status["podIP"]}] if status["podIP"] else []
 
 
 def containers(spec: Object) -> Iterator[Object]:
