@@ -118,6 +118,7 @@ class Leases:
             _create(self.path)
         with _explained(self.path):
             self._sql = sqlite3.connect(self.path, timeout=patience, isolation_level=None)
+            self._identity = _identity(self.path)
         try:
             self._check_layout()
         except BaseException:
@@ -130,6 +131,10 @@ class Leases:
             self._sql.execute("PRAGMA synchronous = NORMAL")
         if layout != _LAYOUT:
             raise LeasesUnreadable(self.path, f"its layout is {layout}, this version reads {_LAYOUT}")
+
+    def is_current(self) -> bool:
+        """Whether the path still leads to the file that is open here: somebody may have moved it away."""
+        return _identity(self.path) == self._identity
 
     def close(self) -> None:
         self._sql.close()
@@ -225,6 +230,14 @@ class Leases:
                 self._sql.execute("ROLLBACK")
                 raise
             self._sql.execute("COMMIT")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _Taken:

@@ -17,7 +17,7 @@ from tests.cni_node import FailPoint, environment, interrupted
 
 
 def main() -> None:
-    linux_host().netlink.close()  # imports the kernel's side before the first fork
+    linux_host().close()  # imports the kernel's side before the first fork
     for line in sys.stdin:
         order = json.loads(line)
         child = os.fork()

@@ -82,6 +82,7 @@ class FakeNode:
             leases=Leases,
             load_nft=self.loaded.append,
             enable_forwarding=enable_forwarding,
+            close=lambda: None,
         )
 
     def call(self, command: str, pod: Pod, *, host: Host | None = None, env: dict[str, str] | None = None, **changes):

@@ -70,7 +70,7 @@ class PluginNode:
             try:
                 return dispatch.run(environ, self.stdin(**changes), lambda: host)
             finally:
-                host.netlink.close()
+                host.close()
 
         reply = self.namespace.call(run)
         return {**(json.loads(reply.stdout) if reply.stdout else {}), "exit": reply.exit_code}
@@ -93,7 +93,7 @@ class PluginNode:
         try:
             service.answer(connection, host)
         finally:
-            host.netlink.close()
+            host.close()
 
     @contextmanager
     def agent(self, serve: Callable[[socket.socket], None]) -> Iterator[None]:

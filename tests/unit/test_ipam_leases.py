@@ -39,6 +39,12 @@ def test_lease_is_found_as_it_was_given(leases):
     assert (str(lease.interface), lease.state) == ("10.244.1.1/24", State.PENDING)
 
 
+def test_file_moved_away_is_noticed(tmp_path, leases):
+    assert leases.is_current()
+    (tmp_path / FILE).rename(tmp_path / "moved")
+    assert not leases.is_current()
+
+
 def test_lease_outlives_the_process(tmp_path):
     with Leases(tmp_path) as first:
         lease = first.assign([POOL], claim("a"))
