@@ -1,0 +1,90 @@
+"""What a packet would meet in the proxy's table: the table's maps followed by hand, knowing nothing of the proxy's state.
+
+It raises on anything dangling, so reading a table is a check of it.
+"""
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from dataplane.nft import values
+from dataplane.nft.expressions import NumgenIncrement, SetVerdict
+from dataplane.nft.interface import Nft
+
+_PROTOCOLS = {6: "TCP", 17: "UDP", 132: "SCTP"}
+
+
+@dataclass(frozen=True)
+class Front:
+    """A cluster IP and port, as it stands in the table."""
+
+    cluster_ip: str
+    protocol: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Way:
+    """What becomes of a new connection: the targets in the order of their turns, or dropped."""
+
+    turns: tuple[str, ...] = ()
+    affinity: int | None = None
+    dropped: bool = False
+
+    @property
+    def targets(self) -> frozenset[str]:
+        return frozenset(self.turns)
+
+
+class Reading:
+    """One reading of a table."""
+
+    def __init__(self, nft: Nft) -> None:
+        sets = ("services", "single-endpoint", "endpoints", "ring", "cluster-ips", "hairpin")
+        self._sets = {name: {element.key: element for element in nft.elements(name)} for name in sets}
+        self._rules = nft.all_rules()
+        self.chains = frozenset(chain.name for chain in nft.chains())
+        self.cluster_ips = frozenset(str(ip_address(key)) for key in self._sets["cluster-ips"])
+        self.ids = {key: _target(element.value) for key, element in self._sets["endpoints"].items()}
+        self.positions = {values.mark_number(key): element.value for key, element in self._sets["ring"].items()}
+        self.hairpin = frozenset(f"{self.ids[key[:4]]} {ip_address(key[4:])}" for key in self._sets["hairpin"])
+        self.ways = {_front(key): self._way(element.value) for key, element in self._sets["services"].items()}
+        for key, element in self._sets["single-endpoint"].items():
+            assert _front(key) not in self.ways, "a Service port stands in both maps"
+            self.ways[_front(key)] = Way((self.ids[element.value],))
+        self._check_nothing_is_unused()
+
+    def _way(self, verdict: values.Verdict) -> Way:
+        if verdict.kind == "drop":
+            return Way(dropped=True)
+        assert verdict.chain in self.chains
+        expressions = [expression for _, rule in self._rules[verdict.chain] for expression in rule.expressions]
+        (turn,) = [expression for expression in expressions if isinstance(expression, NumgenIncrement)]
+        ids = [self.positions[position] for position in range(turn.offset, turn.offset + turn.modulus)]
+        jumps = [expression.verdict.chain for expression in expressions if isinstance(expression, SetVerdict)]
+        return Way(tuple(self.ids[one] for one in ids), _affinity(jumps))
+
+    def _check_nothing_is_unused(self) -> None:
+        assert len(self.positions) == sum(len(way.turns) for way in self.ways.values() if self._has_ring(way))
+        used = sum(len(way.turns) for way in self.ways.values())
+        assert len(self.ids) == used
+
+    @staticmethod
+    def _has_ring(way: Way) -> bool:
+        return len(way.turns) > 1 or way.affinity is not None
+
+
+def _affinity(jumps: list[str]) -> int | None:
+    if jumps == ["pick"]:
+        return None
+    first, last = jumps
+    assert first.startswith("sticky-")
+    assert last == first.replace("sticky", "stick")
+    return int(first.removeprefix("sticky-"))
+
+
+def _front(key: bytes) -> Front:
+    return Front(str(ip_address(key[:-8])), _PROTOCOLS[key[-8]], int.from_bytes(key[-4:-2], "big"))
+
+
+def _target(value: bytes) -> str:
+    return f"{ip_address(value[:-4])}:{int.from_bytes(value[-4:-2], 'big')}"

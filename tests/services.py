@@ -1,0 +1,151 @@
+"""Services and their endpoints as tests state them, and a table in memory that takes the proxy's text.
+
+Address plan: cluster IPs 10.96.0.0/24, the tests' own endpoints in 10.244.0.0/16, nodes called node1, node2, …
+"""
+
+import re
+from collections.abc import Iterable
+
+from dataplane.nft.expressions import Other
+from dataplane.nft.fake import FakeNft, SetShape
+from dataplane.nft.interface import LoadFailed
+from dataplane.nft.objects import AddRule, Chain, Family, FlushChain, Rule
+from kube import objects
+from proxy import layout
+from proxy.model import ServiceName
+from proxy.ruleset import Ruleset
+
+RULESET = Ruleset(Family.IP)
+
+
+def service(
+    name: str = "web",
+    cluster_ip: str = "10.96.0.10",
+    *,
+    ports: Iterable[tuple] = ((80, "http"),),
+    affinity: int | None = None,
+    labels: dict[str, str] | None = None,
+    **spec: object,
+) -> objects.Service:
+    """A Service of namespace default; `ports` are (port, name[, protocol])."""
+    if affinity is not None:
+        client_ip = objects.ClientIPConfig(timeout_seconds=affinity)
+        spec["session_affinity"] = "ClientIP"
+        spec["session_affinity_config"] = objects.SessionAffinityConfig(client_ip=client_ip)
+    return objects.Service(
+        metadata=objects.ObjectMeta(name=name, namespace="default", labels=labels or {}),
+        spec=objects.ServiceSpec(
+            cluster_ip=cluster_ip,
+            ports=tuple(
+                objects.ServicePort(port=port, name=port_name, protocol=(protocol or ["TCP"])[0])
+                for port, port_name, *protocol in ports
+            ),
+            **spec,
+        ),
+    )
+
+
+def endpoint(address: str, *, node: str | None = "node1", **conditions: bool) -> objects.Endpoint:
+    return objects.Endpoint(addresses=(address,), conditions=objects.EndpointConditions(**conditions), node_name=node)
+
+
+def endpoint_slice(
+    owner: str,
+    endpoints: Iterable[objects.Endpoint | str],
+    *,
+    name: str = "",
+    ports: Iterable[tuple] = ((8080, "http"),),
+    labels: dict[str, str] | None = None,
+) -> objects.EndpointSlice:
+    """A slice of namespace default; `ports` are (port, name[, protocol])."""
+    owned = {"kubernetes.io/service-name": owner} if labels is None else labels
+    return objects.EndpointSlice(
+        metadata=objects.ObjectMeta(name=name or f"{owner}-1", namespace="default", labels=owned),
+        endpoints=tuple(endpoint(given) if isinstance(given, str) else given for given in endpoints),
+        ports=tuple(
+            objects.EndpointPort(port=port, name=port_name, protocol=(protocol or ["TCP"])[0])
+            for port, port_name, *protocol in ports
+        ),
+    )
+
+
+def named(name: str) -> ServiceName:
+    return ServiceName("default", name)
+
+
+class World:
+    """What the API says, changed at will: a `planning.Source`."""
+
+    def __init__(self) -> None:
+        self.services: dict[ServiceName, objects.Service] = {}
+        self.endpoint_slices: dict[ServiceName, tuple[objects.EndpointSlice, ...]] = {}
+
+    def put(self, given: objects.Service, *slices: objects.EndpointSlice) -> ServiceName:
+        name = ServiceName(given.metadata.namespace, given.metadata.name)
+        self.services[name] = given
+        self.endpoint_slices[name] = slices
+        return name
+
+    def remove(self, name: ServiceName) -> ServiceName:
+        self.services.pop(name, None)
+        self.endpoint_slices.pop(name, None)
+        return name
+
+    def names(self) -> Iterable[ServiceName]:
+        return list(self.services)
+
+    def service(self, name: ServiceName) -> objects.Service | None:
+        return self.services.get(name)
+
+    def slices(self, name: ServiceName) -> Iterable[objects.EndpointSlice]:
+        return self.endpoint_slices.get(name, ())
+
+
+_SHAPES = (
+    SetShape(layout.SERVICES, 12, verdicts=True),
+    SetShape(layout.SINGLE_ENDPOINT, 12, 4),
+    SetShape(layout.ENDPOINTS, 4, 8),
+    SetShape(layout.RING, 4, 4),
+    SetShape(layout.AFFINITY, 16, 4, timeouts=True),
+    SetShape(layout.CLUSTER_IPS, 4),
+    SetShape(layout.HAIRPIN, 8),
+)
+_CHAIN = re.compile(r"^\tchain (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
+_BASE_CHAINS = ("prerouting", "output", "postrouting", "forward", "filter-output")
+_STATIC = (Other("static", b""),)
+
+
+class FakeTable(FakeNft):
+    """Brings into being the chains that the proxy's text declares, with as many rules, and no Services from text."""
+
+    def __init__(self) -> None:
+        super().__init__(RULESET.table, sets=_SHAPES, base_chains=_BASE_CHAINS)
+        self._layout = ""
+
+    def load(self, ruleset: str) -> None:
+        if "add element" in ruleset:
+            raise LoadFailed("load nft text", detail="this table takes no elements as text")
+        if "delete table" in ruleset:
+            self.delete_table()
+        if found := re.search(r'comment "(layout [^"]*)"', ruleset):
+            self._layout = found[1]
+        declared = {name: _rules(body) for name, body in _CHAIN.findall(ruleset)}
+        self._skeleton_chains = tuple(declared)
+        super().load(ruleset)
+        for chain, count in declared.items():
+            self.commit([FlushChain(chain), *[AddRule(Rule(chain, _STATIC))] * count])
+            del self.committed[-1]
+
+    def chains(self) -> tuple[Chain, ...]:
+        return tuple(
+            Chain(chain.name, self._layout) if chain.name == layout.DISPATCH else chain for chain in super().chains()
+        )
+
+    @property
+    def operations(self) -> int:
+        return sum(len(operations) for operations in self.committed)
+
+
+def _rules(body: str) -> int:
+    lines = (line.strip() for line in body.splitlines())
+    return sum(bool(line) and not line.startswith(("type ", "comment ", "#")) for line in lines)
