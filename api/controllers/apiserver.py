@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import structlog
 
-from api.controllers import writes
+from api.controllers import carrying_out
 from api.controllers.mirror import Mirror, Notice
 from api.controllers.writes import Writes
 from api.model import Object
@@ -43,7 +43,7 @@ class ApiServer:
 
     def sync(self, key: str) -> None:
         del key
-        writes.settle(self._sync)
+        carrying_out.settle(self._sync)
 
     def _sync(self) -> bool:
         self._mirror.catch_up()
@@ -52,7 +52,7 @@ class ApiServer:
             (ENDPOINT_SLICES, endpoint_slice(self._addresses, self._port, version=self._version)),
         )
         for resource, wanted in pairs:
-            writes.apply(self._registry, resource, plan(wanted, self._mirror.get(resource, KUBERNETES)))
+            carrying_out.apply(self._registry, resource, plan(wanted, self._mirror.get(resource, KUBERNETES)))
         return True
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from api.controllers import slices, writes
+from api.controllers import carrying_out, slices
 from api.controllers.endpoints import ZONE
 from api.controllers.index import Key, SelectorIndex
 from api.controllers.mirror import Mirror, Notice
@@ -63,7 +63,7 @@ class EndpointSlices:
 
     def sync(self, key: Key) -> None:
         changed_at = self._changed_at.pop(key, None) or datetime.now(UTC)
-        writes.settle(lambda: self._sync(key, changed_at))
+        carrying_out.settle(lambda: self._sync(key, changed_at))
 
     def _sync(self, key: Key, changed_at: datetime) -> bool:
         self._mirror.catch_up()
@@ -79,7 +79,7 @@ class EndpointSlices:
             zones=self._zones(),
             changed_at=changed_at.isoformat().replace("+00:00", "Z"),
         )
-        writes.apply(self._registry, ENDPOINT_SLICES, planned)
+        carrying_out.apply(self._registry, ENDPOINT_SLICES, planned)
         if planned:
             counts = {"created": len(planned.create), "replaced": len(planned.replace), "deleted": len(planned.delete)}
             log.info("endpoint slices written", service="/".join(key), **counts)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from api.controllers import writes
+from api.controllers import carrying_out
 from api.controllers.mirror import Mirror, Notice
 from api.encoding import decode
 from api.model import Object
@@ -50,7 +50,7 @@ class LostPods:
         patience = timedelta(0) if key in self._deleted else PATIENCE
         lost = lost_pods(pods, before=datetime.now(UTC) - patience)
         for pod in lost:
-            writes.delete(self._registry, PODS, pod, grace_seconds=0)
+            carrying_out.delete(self._registry, PODS, pod, grace_seconds=0)
         if len(lost) < len(pods):
             self.loop.mark(key, after=PATIENCE.total_seconds())
         if lost:
@@ -74,7 +74,7 @@ class OldEvents:
         events = (decode(kept.encoded) for kept in self._registry.topic(EVENTS).cut().items)
         old = old_events(events, before=datetime.now(UTC) - EVENT_LIFETIME)
         for event in old:
-            writes.delete(self._registry, EVENTS, event)
+            carrying_out.delete(self._registry, EVENTS, event)
         if old:
             log.info("old events removed", events=len(old))
         self.loop.mark(key, after=_EVENT_ROUND_SECONDS)

@@ -2,7 +2,7 @@
 
 import structlog
 
-from api.controllers import writes
+from api.controllers import carrying_out
 from api.controllers.mirror import Mirror, Notice
 from api.encoding import decode
 from api.model import Object
@@ -64,7 +64,7 @@ class Namespaces:
         for kind in self._kinds:
             for obj in self._content(kind, name):
                 if "deletionTimestamp" not in obj["metadata"]:
-                    writes.delete(self._registry, kind, obj)
+                    carrying_out.delete(self._registry, kind, obj)
         return sum(len(self._content(kind, name)) for kind in self._kinds)
 
     def _content(self, kind: ResourceType, namespace: str) -> list[Object]:

@@ -1,15 +1,8 @@
-"""What a planner decided: objects to create, to replace and to delete. Planners plan, and this carries it out."""
+"""What a planner decided: objects to create, to replace and to delete. A value; `carrying_out` makes it true."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from api.model import Object
-from api.registry import Options, Registry
-from kube.errors import AlreadyExists, Conflict, NotFound
-from kube.resources import ResourceType
-
-# Somebody else wrote in between: so many times in a row, and the key waits its turn like any that failed.
-_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,34 +14,4 @@ class Writes:
     delete: tuple[Object, ...] = ()
 
     def __bool__(self) -> bool:
-        return any(getattr(self, each.name) for each in fields(self))
-
-
-def apply(registry: Registry, resource: ResourceType, writes: Writes) -> None:
-    """Write it all: additions before removals, so that what replaces something is there before it goes."""
-    for obj in writes.create:
-        registry.create(resource, obj["metadata"].get("namespace"), obj)
-    for obj in writes.replace:
-        registry.replace(resource, obj["metadata"].get("namespace"), obj["metadata"]["name"], obj)
-    for obj in writes.delete:
-        delete(registry, resource, obj)
-
-
-def delete(registry: Registry, resource: ResourceType, obj: Object, grace_seconds: int | None = None) -> None:
-    """Delete exactly this object; that it is gone already is success."""
-    metadata = obj["metadata"]
-    options = Options(uid=metadata.get("uid", ""))
-    try:
-        registry.delete(resource, metadata.get("namespace"), metadata["name"], grace_seconds, options)
-    except (NotFound, Conflict):  # gone, or another object of that name by now
-        return
-
-
-def settle(attempt: Callable[[], bool]) -> bool:
-    """Plan from what is true now and write, again when somebody was faster; returns whether anything was written."""
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return attempt()
-        except (Conflict, AlreadyExists, NotFound):
-            continue
-    return attempt()
+        return bool(self.create or self.replace or self.delete)

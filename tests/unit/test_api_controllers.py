@@ -101,9 +101,9 @@ def three_endpoints(registry: Registry) -> None:
     add_service(registry)
     for number in range(3):
         add_pod(registry, f"p{number}")
+        eventually(lambda name=f"p{number}": node_of(registry, name))
         run_pod(registry, f"p{number}", f"10.244.0.{number + 2}")
     eventually(lambda: len(endpoints(registry)) == 3)
-    eventually(lambda: all(node_of(registry, f"p{number}") for number in range(3)))
 
 
 def test_the_api_server_is_a_service_from_the_start(registry):

@@ -1,5 +1,6 @@
 """Allocation under the real registry and store: parallel writers, full pools, values that come back."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from api import resources
 from api.registry import Registry
 from api.store.sqlite import SqliteStore
-from kube.errors import Invalid
+from kube.errors import AlreadyExists, Invalid, NotFound
 from kube.resources import NAMESPACES, NODES, SERVICES
 
 # Address plan: a /29 holds six addresses, the first of them the API server's own; a /23 holds two nodes.
@@ -167,3 +170,53 @@ def test_a_deleted_nodes_pod_cidr_is_given_again(registry):
         registry.create(NODES, None, {"metadata": {"name": name}})
     registry.delete(NODES, None, "n1")
     assert registry.create(NODES, None, {"metadata": {"name": "n3"}})["spec"]["podCIDR"] == "10.244.0.0/24"
+
+
+SPECS = st.sampled_from(
+    [
+        {"type": "ClusterIP"},
+        {"type": "NodePort"},
+        {"type": "LoadBalancer", "externalTrafficPolicy": "Local"},
+        {"type": "LoadBalancer", "externalTrafficPolicy": "Cluster", "allocateLoadBalancerNodePorts": False},
+        {"type": "ExternalName", "externalName": "a.example"},
+        {"clusterIP": "10.96.0.3"},
+        {"clusterIP": None, "clusterIPs": None},
+        {"clusterIP": "None"},
+        {"ports": [{"port": 80, "nodePort": 30001}]},
+        {"ports": [{"port": 80}, {"name": "b", "port": 81}]},
+        {"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81, "nodePort": 30002}]},
+    ]
+)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["create", "patch", "delete"]), st.sampled_from("abcdefgh"), SPECS), max_size=25
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS)
+def test_whatever_is_done_to_services_claims_are_exactly_what_they_hold(steps):
+    with tempfile.TemporaryDirectory() as folder:
+        store = SqliteStore(Path(folder) / "store.db")
+        registry = Registry(store, resources.strategies(TWO_NODES, SMALL_SERVICES))
+        registry.create(NAMESPACES, None, {"metadata": {"name": "default"}})
+        for action, name, spec in steps:
+            step(registry, action, name, spec)
+        specs = [each["spec"] for each in registry.list(SERVICES)]
+        addresses = [spec["clusterIP"] for spec in specs if spec.get("clusterIP", "None") != "None"]
+        numbers = [number for spec in specs for number in {each.get("nodePort") for each in spec["ports"]} - {None}]
+        numbers += [spec["healthCheckNodePort"] for spec in specs if "healthCheckNodePort" in spec]
+        assert sorted(addresses) == sorted(registry.hub.claims.taken("clusterips"))
+        assert sorted(map(str, numbers)) == sorted(registry.hub.claims.taken("nodeports"))
+        store.close()
+
+
+def step(registry: Registry, action: str, name: str, spec: dict[str, Any]) -> None:
+    try:
+        if action == "create":
+            registry.create(SERVICES, "default", service(name, **spec))
+        elif action == "patch":
+            registry.patch(SERVICES, "default", name, {"spec": spec})
+        else:
+            registry.delete(SERVICES, "default", name)
+    except (AlreadyExists, Invalid, NotFound):
+        return
