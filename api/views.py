@@ -134,8 +134,8 @@ class Views:
         initial = parameters.flag(request.args, "sendInitialEvents")
         bookmarks = parameters.flag(request.args, "allowWatchBookmarks")
         start = parameters.starts_at(request.args)
-        if start is not None and initial:
-            parameters.must_not_be_newer(start, self._topic.cut(namespace).revision)
+        if initial:
+            parameters.must_not_be_newer(start or 0, self._registry.hub.revision)
             start = None
         elif "sendInitialEvents" in request.args and start is None:
             start = self._registry.hub.revision

@@ -32,6 +32,11 @@ class Client:
         answered = answer.get_data()
         return answer.status_code, json.loads(answered) if answer.mimetype == JSON else answered
 
+    def lines(self, path):
+        """The events of a watch that ends by itself."""
+        answer = self._flask.get(path, headers={"Authorization": "Bearer secret"})
+        return [json.loads(line) for line in answer.get_data().splitlines()]
+
     def fill(self, count):
         for number in range(count):
             self.registry.create(WIDGETS, "home", widget(f"w{number:03}", colour="red" if number % 2 else "blue"))
@@ -217,6 +222,26 @@ def test_metadata_alone_can_be_asked_for(client):
 
     assert answer["kind"] == "PartialObjectMetadataList"
     assert set(answer["items"][0]) == {"kind", "apiVersion", "metadata"}
+
+
+@pytest.mark.parametrize(
+    ("query", "types"),
+    [
+        ("", ["ADDED"]),
+        ("&resourceVersion=0", ["ADDED"]),
+        (
+            "&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan",
+            ["ADDED", "BOOKMARK", "BOOKMARK"],
+        ),
+        ("&sendInitialEvents=false&resourceVersionMatch=NotOlderThan", []),
+    ],
+    ids=["any version", "version 0", "with initial events", "without initial events"],
+)
+def test_a_watch_begins_as_it_is_asked_to(client, query, types):
+    client.fill(1)
+    lines = client.lines(f"{HOME}?watch=true&timeoutSeconds=1{query}")
+
+    assert [line["type"] for line in lines] == types
 
 
 def test_discovery_lists_kinds_with_verbs_short_names_and_subresources(client):
