@@ -49,8 +49,7 @@ class LostPods:
         pods = [pod for pod in self._mirror.all(PODS) if pod["spec"].get("nodeName") == key]
         patience = timedelta(0) if key in self._deleted else PATIENCE
         lost = lost_pods(pods, before=datetime.now(UTC) - patience)
-        for pod in lost:
-            carrying_out.delete(self._registry, PODS, pod, grace_seconds=0)
+        carrying_out.for_each(lost, lambda pod: carrying_out.delete(self._registry, PODS, pod, grace_seconds=0))
         if len(lost) < len(pods):
             self.loop.mark(key, after=PATIENCE.total_seconds())
         if lost:
@@ -73,8 +72,7 @@ class OldEvents:
     def sync(self, key: str) -> None:
         events = (decode(kept.encoded) for kept in self._registry.topic(EVENTS).cut().items)
         old = old_events(events, before=datetime.now(UTC) - EVENT_LIFETIME)
-        for event in old:
-            carrying_out.delete(self._registry, EVENTS, event)
+        carrying_out.for_each(old, lambda event: carrying_out.delete(self._registry, EVENTS, event))
         if old:
             log.info("old events removed", events=len(old))
         self.loop.mark(key, after=_EVENT_ROUND_SECONDS)

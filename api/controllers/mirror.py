@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import structlog
+
 from api.controllers.index import Key, LabelIndex, key_of
 from api.encoding import decode
 from api.model import Object
@@ -31,6 +33,8 @@ class Notice:
     def key(self) -> Key:
         return key_of(self.new or self.old or {})
 
+
+log = structlog.get_logger(__name__)
 
 Observer = Callable[[Notice], None]
 
@@ -110,8 +114,14 @@ class Mirror:
         with self._lock:
             for copy in self._copies.values():
                 for notice in copy.news():
-                    for observer in self._observers:
-                        observer(notice)
+                    self._tell(notice)
+
+    def _tell(self, notice: Notice) -> None:
+        for observer in self._observers:
+            try:
+                observer(notice)
+            except Exception:  # one controller's defect must not hide a change from the others
+                log.exception("a controller did not understand a change", kind=notice.resource.kind, key=notice.key)
 
     def get(self, kind: ResourceType, key: Key) -> Object | None:
         with self._lock:

@@ -61,10 +61,9 @@ class Namespaces:
 
     def _empty(self, name: str) -> int:
         """Delete what is in a namespace; returns how much of it still has to end."""
-        for kind in self._kinds:
-            for obj in self._content(kind, name):
-                if "deletionTimestamp" not in obj["metadata"]:
-                    carrying_out.delete(self._registry, kind, obj)
+        content = [(kind, obj) for kind in self._kinds for obj in self._content(kind, name)]
+        living = [(kind, obj) for kind, obj in content if "deletionTimestamp" not in obj["metadata"]]
+        carrying_out.for_each(living, lambda each: carrying_out.delete(self._registry, *each))
         return sum(len(self._content(kind, name)) for kind in self._kinds)
 
     def _content(self, kind: ResourceType, namespace: str) -> list[Object]:

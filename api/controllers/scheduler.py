@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 import structlog
 
 from api import lifecycle
-from api.controllers import placement
+from api.controllers import carrying_out, placement
 from api.controllers.index import Key, key_of
 from api.controllers.mirror import Mirror, Notice
+from api.controllers.placement import Placement
 from api.model import Object
 from api.registry import Options, Registry
 from kube.control import ControlLoop
@@ -44,12 +45,18 @@ class Scheduler:
         if not waiting:
             return
         planned = placement.plan(pods, self._mirror.all(NODES))
-        for pod, node in planned.nodes.items():
-            self._bind(pod, node, was_refused=_scheduled(waiting[pod]) == "False")
-        for pod, why in planned.refusals.items():
-            self._set_scheduled(pod, {"status": "False", "reason": "Unschedulable", "message": why})
         if planned.nodes:
-            log.info("pods bound", pods=len(planned.nodes), nodes=dict(Counter(planned.nodes.values())))
+            log.info("binding pods", pods=len(planned.nodes), nodes=dict(Counter(planned.nodes.values())))
+        carrying_out.for_each(
+            waiting,
+            lambda pod: self._carry_out(pod, planned, was_refused=_scheduled(waiting[pod]) == "False"),
+        )
+
+    def _carry_out(self, key: Key, planned: Placement, *, was_refused: bool) -> None:
+        if key in planned.nodes:
+            self._bind(key, planned.nodes[key], was_refused=was_refused)
+        else:
+            self._set_scheduled(key, {"status": "False", "reason": "Unschedulable", "message": planned.refusals[key]})
 
     def _bind(self, key: Key, node: str, *, was_refused: bool) -> None:
         self._update(key, lambda pod: bound(pod, node), _SPEC)

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from api import controllers, resources
+from api.controllers import carrying_out
+from api.controllers.controller import sync_each
 from api.controllers.mirror import Mirror, Notice
 from api.registry import Options, Registry
 from api.store.sqlite import SqliteStore
-from kube.errors import ApiError, NotFound
+from kube.control import SyncFailed
+from kube.errors import ApiError, Conflict, NotFound
 from kube.resources import ENDPOINT_SLICES, EVENTS, NAMESPACES, NODES, PODS, SERVICES
 from tests.waiting import eventually
 
@@ -334,3 +337,68 @@ def test_a_mirror_that_fell_behind_tells_what_it_missed(store):
     assert outcome["a"]["metadata"]["labels"]["x"] == "y"
     assert mirror.get(NAMESPACES, ("", "b")) is None
     assert mirror.get(NAMESPACES, ("", "c")) is not None
+
+
+def test_a_defect_in_one_observer_hides_nothing_from_the_others(store):
+    built = Registry(store, resources.strategies(CLUSTER, VIPS))
+    mirror, told = Mirror(built, [NAMESPACES]), list[Notice]()
+
+    def defective(notice: Notice) -> None:
+        raise KeyError(notice.key)
+
+    mirror.observe(defective)
+    mirror.observe(told.append)
+    for name in ("a", "b"):
+        built.create(NAMESPACES, None, {"metadata": {"name": name}})
+    mirror.catch_up()
+    assert [notice.key for notice in told] == [("", "a"), ("", "b")]
+
+
+def test_an_item_that_fails_does_not_keep_the_others_from_their_turn():
+    done = []
+
+    def act(number: int) -> None:
+        if number % 2:
+            raise NotFound(f"{number} is odd")
+        done.append(number)
+
+    with pytest.raises(ExceptionGroup, match="1 is odd.*; 3 is odd") as failed:
+        carrying_out.for_each(range(5), act)
+    assert done == [0, 2, 4]
+    assert len(failed.value.exceptions) == 2
+
+
+def test_a_key_that_fails_does_not_keep_the_others_from_their_turn():
+    done = []
+
+    def sync(key: str) -> None:
+        if key == "bad":
+            raise ValueError(key)
+        done.append(key)
+
+    with pytest.raises(SyncFailed) as failed:
+        sync_each(frozenset({"a", "bad", "b"}), sync)
+    assert sorted(done) == ["a", "b"]
+    assert failed.value.failures.keys() == {"bad"}
+
+
+@pytest.mark.parametrize("rivals", [1, 4])
+def test_a_plan_that_lost_a_race_is_made_anew(rivals):
+    attempts = []
+
+    def attempt() -> bool:
+        attempts.append(None)
+        if len(attempts) <= rivals:
+            raise Conflict("somebody was faster")
+        return True
+
+    assert carrying_out.settle(attempt)
+    assert len(attempts) == rivals + 1
+
+
+def test_a_race_lost_again_and_again_is_reported():
+    def attempt() -> bool:
+        raise Conflict("somebody was faster")
+
+    with pytest.raises(Conflict):
+        carrying_out.settle(attempt)
