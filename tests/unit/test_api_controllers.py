@@ -362,7 +362,7 @@ def test_an_item_that_fails_does_not_keep_the_others_from_their_turn():
             raise NotFound(f"{number} is odd")
         done.append(number)
 
-    with pytest.raises(ExceptionGroup, match="1 is odd.*; 3 is odd") as failed:
+    with pytest.raises(ExceptionGroup, match=r"1 is odd.*; 3 is odd") as failed:
         carrying_out.for_each(range(5), act)
     assert done == [0, 2, 4]
     assert len(failed.value.exceptions) == 2
