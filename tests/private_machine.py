@@ -1,0 +1,150 @@
+"""A machine of a test's own for container runtimes: what they write, mount and start is gone with it.
+
+One network, mount and process namespace. /etc, /var and /opt are overlays, so runtimes find their fixed paths and may
+change them; /run and /dev/shm are empty. When its first process ends the kernel kills all others.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.namespaces import Namespace
+from tests.waiting import eventually
+
+BUSYBOX = Path("/bin/busybox")
+IMAGE = "docker.io/podwire/busybox:test"
+_OVERLAYS = ("etc", "var", "opt")
+_INIT = """
+set -e
+for name in {names}; do
+  mkdir -p {scratch}/$name.upper {scratch}/$name.work
+  mount -t overlay -o lowerdir=/$name,upperdir={scratch}/$name.upper,workdir={scratch}/$name.work overlay /$name
+done
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /dev/shm
+echo ready
+read -r _
+"""
+
+
+@dataclass(frozen=True)
+class Machine:
+    pid: int  # its first process
+    cgroup: str
+
+    def argv(self, *argv: str) -> list[str]:
+        return ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--", *argv]
+
+    def run(self, *argv: str, env: dict[str, str] | None = None) -> str:
+        environ = {**os.environ, **(env or {})}
+        done = subprocess.run(self.argv(*argv), capture_output=True, text=True, env=environ, timeout=60)
+        assert not done.returncode, f"{' '.join(argv)}: exit {done.returncode}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def start(self, *argv: str, log: Path) -> subprocess.Popen:
+        with log.open("ab") as output:
+            return subprocess.Popen(self.argv(*argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of the machine, below one of its overlays."""
+        subprocess.run(
+            self.argv("sh", "-c", f"mkdir -p {os.path.dirname(path)} && cat > {path}"),
+            input=text.encode(),
+            check=True,
+            timeout=10,
+        )
+
+
+@contextlib.contextmanager
+def machine(namespace: Namespace, scratch: Path) -> Iterator[Machine]:
+    """A machine whose network is `namespace`. Nothing of it is left afterwards but files below `scratch`."""
+    script = _INIT.format(names=" ".join(_OVERLAYS), scratch=scratch)
+    outer = namespace.start(
+        *("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "bash", "-c", script),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert outer.stdout.readline() == "ready\n"
+        yield Machine(_only_child(outer.pid), f"/{namespace.name}")
+    finally:
+        outer.stdin.close()
+        outer.wait(10)
+        outer.stdout.close()
+        _remove_cgroups(namespace.name)
+
+
+def _only_child(pid: int) -> int:
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
+def _remove_cgroups(name: str) -> None:
+    for top in Path("/sys/fs/cgroup").glob(f"**/{name}") if name else ():
+        for path in sorted((top, *(each for each in top.rglob("*") if each.is_dir())), reverse=True):
+            # The killed processes leave their group only when the kernel has buried them.
+            eventually(lambda path=path: not (path / "cgroup.procs").read_text())
+            path.rmdir()
+
+
+def image(path: Path) -> Path:
+    """Write an OCI image of nothing but busybox."""
+    layer = _tar({"bin/busybox": BUSYBOX.read_bytes()}, links={"bin/sh": "busybox"})
+    machine_name = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    config = _json(
+        {
+            "architecture": machine_name,
+            "os": "linux",
+            "config": {"Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+        }
+    )
+    manifest = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": _descriptor("application/vnd.oci.image.config.v1+json", config),
+            "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
+        }
+    )
+    names = {"io.containerd.image.name": IMAGE, "org.opencontainers.image.ref.name": IMAGE}
+    entry = _descriptor("application/vnd.oci.image.manifest.v1+json", manifest) | {"annotations": names}
+    blobs = {f"blobs/sha256/{_digest(blob)[7:]}": blob for blob in (layer, config, manifest)}
+    index = _json({"schemaVersion": 2, "manifests": [entry]})
+    path.write_bytes(_tar({"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": index, **blobs}))
+    return path
+
+
+def _tar(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o755
+            archive.addfile(entry, io.BytesIO(content))
+        for name, target in (links or {}).items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            archive.addfile(entry)
+    return buffer.getvalue()
+
+
+def _json(value: dict) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _digest(blob: bytes) -> str:
+    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
+
+
+def _descriptor(media_type: str, blob: bytes) -> dict:
+    return {"mediaType": media_type, "digest": _digest(blob), "size": len(blob)}
