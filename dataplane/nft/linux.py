@@ -7,9 +7,9 @@ command, which on a large table costs more than the command itself.
 import contextlib
 import errno
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import nftables
 
@@ -19,6 +19,9 @@ from dataplane.nft.interface import Failure, GenerationChanged, LoadFailed, Tabl
 from dataplane.nft.monitor import LinuxMonitor
 from dataplane.nft.netfilter_socket import NetfilterSocket
 from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Table
+
+T = TypeVar("T")
+DUMP_ATTEMPTS = 20
 
 
 class LinuxNft:
@@ -67,17 +70,18 @@ class LinuxNft:
         return True
 
     def chains(self) -> tuple[Chain, ...]:
-        found = self._dump(wire.NFT_MSG_GETCHAIN, f"list chains of table {self.table}")
-        return tuple(decode.chain(fields) for fields in found)
+        request = f"list chains of table {self.table}"
+        return self._settled(request, lambda: tuple(map(decode.chain, self._dump(wire.NFT_MSG_GETCHAIN, request))))
 
     def rules(self, chain: str) -> tuple[InstalledRule, ...]:
+        request = f"list rules of chain {chain} in table {self.table}"
         only = wire.string(wire.NFTA_RULE_CHAIN, chain)
-        found = self._dump(wire.NFT_MSG_GETRULE, f"list rules of chain {chain} in table {self.table}", only)
-        return tuple(decode.rule(fields) for fields in found)
+        return self._settled(request, lambda: tuple(map(decode.rule, self._dump(wire.NFT_MSG_GETRULE, request, only))))
 
     def all_rules(self) -> Mapping[str, tuple[InstalledRule, ...]]:
+        request = f"list rules of table {self.table}"
         rules: dict[str, list[InstalledRule]] = {}
-        for fields in self._dump(wire.NFT_MSG_GETRULE, f"list rules of table {self.table}"):
+        for fields in self._settled(request, lambda: self._dump(wire.NFT_MSG_GETRULE, request)):
             installed = decode.rule(fields)
             rules.setdefault(installed.rule.chain, []).append(installed)
         return {chain: tuple(found) for chain, found in rules.items()}
@@ -85,8 +89,15 @@ class LinuxNft:
     def elements(self, set_name: str) -> tuple[Element, ...]:
         request = f"list elements of set {set_name} in table {self.table}"
         which = wire.string(wire.NFTA_SET_ELEM_LIST_SET, set_name)
-        found = self._dump(wire.NFT_MSG_GETSETELEM, request, which)
-        return tuple(element for fields in found for element in decode.elements(fields))
+
+        def read() -> tuple[Element, ...] | None:
+            found = self._dump(wire.NFT_MSG_GETSETELEM, request, which)
+            elements = tuple(element for fields in found for element in decode.elements(fields))
+            # A dump goes on by position. While the hash table grows (for some time after many elements were added)
+            # positions move, and for each element seen twice another one is missed.
+            return elements if len({element.key for element in elements}) == len(elements) else None
+
+        return self._settled(request, read)
 
     def list_ruleset(self) -> str:
         code, text, message = self._run_text(f"list table {self.table}")
@@ -126,11 +137,20 @@ class LinuxNft:
             sequence = self._socket.next_sequence()
             return self._socket.ask(encode.request(self.table, kind, sequence=sequence), sequence, request)
 
-    def _dump(self, kind: int, request: str, attributes: bytes = b"") -> list[dict[int, bytes]]:
+    def _settled(self, request: str, read: Callable[[], T | None]) -> T:
+        """Read until the ruleset stood still meanwhile. The kernel itself marks only some of the mixed dumps."""
         with self._lock:
-            sequence = self._socket.next_sequence()
-            question = encode.request(self.table, kind, attributes, flags=wire.NLM_F_DUMP, sequence=sequence)
-            messages = self._socket.dump(question, sequence, request)
+            for _ in range(DUMP_ATTEMPTS):
+                before = self.generation()
+                found = read()
+                if found is not None and self.generation() == before:
+                    return found
+        raise errors.DataplaneError(request, errno.EINTR, detail=f"it changed during each of {DUMP_ATTEMPTS} attempts")
+
+    def _dump(self, kind: int, request: str, attributes: bytes = b"") -> list[dict[int, bytes]]:
+        sequence = self._socket.next_sequence()
+        question = encode.request(self.table, kind, attributes, flags=wire.NLM_F_DUMP, sequence=sequence)
+        messages = self._socket.dump(question, sequence, request)
         # The kernel filters by family, and not every kind of object by table too.
         found = (decode.fields(message) for message in messages if message.family == self.table.family)
         return [fields for fields in found if decode.table_name(fields) == self.table.name]

@@ -1,7 +1,7 @@
 """A netlink socket to netfilter in a given network namespace: the only place where nft bytes meet the kernel.
 
 The kernel works a batch off inside sendmsg and has queued every refusal when it returns, so no acknowledgement is asked
-for: an empty queue after sending means success. A dump that changed while it was read is read again.
+for: an empty queue after sending means success.
 """
 
 import errno
@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 
 from dataplane import netns
-from dataplane.errors import DataplaneError, from_errno
+from dataplane.errors import from_errno
 from dataplane.nft import decode, wire
 
 NETLINK_NETFILTER = 12
@@ -23,7 +23,6 @@ RECEIVE_BYTES = 1 << 17  # the kernel fills at most 32 KiB of a dump at once, bu
 SEND_BUFFER = 1 << 20
 RECEIVE_BUFFER = 1 << 23  # room for some 10,000 refusals, each charged about 800 bytes
 SEND_OVERHEAD = 4096  # what netlink_sendmsg wants to be free beyond the message
-DUMP_ATTEMPTS = 20
 
 
 def open_socket(netns_fd: int | None = None) -> socket.socket:
@@ -98,26 +97,15 @@ class NetfilterSocket:
         return message
 
     def dump(self, question: bytes, sequence: int, request: str) -> list[decode.Message]:
-        """Send a question that has a list of answers; what it lists is one generation of the ruleset."""
-        for _ in range(DUMP_ATTEMPTS):
-            self._socket.send(question)
-            found, consistent = self._read_dump(sequence, request)
-            if consistent:
-                return found
-        raise DataplaneError(
-            request, errno.EINTR, detail=f"the ruleset changed during each of {DUMP_ATTEMPTS} attempts"
-        )
-
-    def _read_dump(self, sequence: int, request: str) -> tuple[list[decode.Message], bool]:
+        """Send a question that has a list of answers. Raises NotFound and other DataplaneErrors."""
+        self._socket.send(question)
         found: list[decode.Message] = []
-        consistent = True
         for message in self._answers(sequence):
-            consistent = consistent and not message.flags & wire.NLM_F_DUMP_INTR
             _raise_refusal(message, request)
             if message.kind == wire.NLMSG_DONE:
                 break
             found.append(message)
-        return found, consistent
+        return found
 
     def _answers(self, sequence: int) -> Iterator[decode.Message]:
         while True:

@@ -15,7 +15,6 @@ NLM_F_REPLACE = 0x100
 NLM_F_DUMP = 0x300
 NLM_F_CREATE = 0x400
 NLM_F_APPEND = 0x800
-NLM_F_DUMP_INTR = 0x10  # in an answer: what is dumped changed meanwhile
 NLM_F_CAPPED = 0x100  # in an error: the refused message is not repeated
 NLM_F_ACK_TLVS = 0x200  # in an error: attributes explain it
 NLMSGERR_ATTR_MSG = 1
