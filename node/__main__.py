@@ -94,7 +94,7 @@ def _connection(kubeconfig: Path | None) -> Connection:
 def _run(connection: Connection, settings: Settings) -> None:
     stop = _signalled()
     doors = Doors(host=linux_host(), nft=LinuxNft(masquerade.TABLE))
-    agent = Agent(Client(connection, user_agent="podwire-node"), settings, doors, Monitor())
+    agent = Agent(lambda: Client(connection, user_agent="podwire-node"), settings, doors, Monitor())
     # The socket first: pods can be wired and unwired without the API server.
     cni_service = _serve(settings.paths.socket)
     log.info("node agent started", node=settings.identity.name, server=connection.server)

@@ -50,15 +50,16 @@ class Settings:
 class Agent:
     """Runs from `start` to `stop`; a new one takes over what an earlier one left."""
 
-    def __init__(self, client: Client, settings: Settings, doors: Doors, monitor: Monitor) -> None:
-        self._client = client
+    def __init__(self, open_client: Callable[[], Client], settings: Settings, doors: Doors, monitor: Monitor) -> None:
+        client = open_client()
+        self._server = client.server
         self._settings = settings
         self._doors = doors
         self._monitor = monitor
         self._informer: Informer[Node] = Informer(client, resources.NODES, Node)
         name = settings.identity.name
         self._upkeep = Upkeep(name, self._informer.cache, paths=settings.paths, doors=doors)
-        self._registrar = Registrar(client, settings.identity, self._upkeep.own_node)
+        self._registrar = Registrar(open_client, settings.identity, self._upkeep.own_node)
         self._address: Address | None = None
         self._generation = -1
         self._kernel_loop: ControlLoop[Part] = ControlLoop("kernel")
@@ -131,8 +132,9 @@ class Agent:
         if self._settings.node_ip is not None:
             return self._settings.node_ip
         if self._address is None or not address.is_here(netlink, self._address):
-            self._address = address.choose(netlink, self._client.server)
-            log.info("node address chosen", address=str(self._address), way_to=self._client.server)
+            self._address = address.choose(netlink, self._server)
+            self._registrar.reconnect()
+            log.info("node address chosen", address=str(self._address), way_to=self._server)
         return self._address
 
     # News

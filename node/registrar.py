@@ -18,10 +18,18 @@ log = structlog.get_logger(__name__)
 
 
 class Registrar:
-    def __init__(self, client: Client, identity: Identity, own_node: Callable[[], Node | None]) -> None:
-        self._client = client
+    def __init__(
+        self, open_client: Callable[[], Client], identity: Identity, own_node: Callable[[], Node | None]
+    ) -> None:
+        self._open_client = open_client
+        self._client = open_client()
         self._identity = identity
         self._own_node = own_node
+
+    def reconnect(self) -> None:
+        """Begin with new connections: one made from an address that this machine lost would wait out its timeouts."""
+        self._client.close()
+        self._client = self._open_client()
 
     def sync(self, claim: Claim) -> None:
         """Make the Node and its status say what the claim says. Raises what the API refuses."""

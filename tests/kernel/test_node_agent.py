@@ -1,0 +1,274 @@
+"""The agent as a process, against podwire-api: what it sets up, repairs, keeps through crashes, and says.
+
+Address plan: API 192.0.2.254, nodes n1 192.0.2.1 and so on, all on one link.
+"""
+
+import contextlib
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kube import resources
+from tests.node_cluster import Agent, ClusterOfAgents, cluster
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[ClusterOfAgents]:
+    with cluster(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def pair(made: ClusterOfAgents) -> tuple[Agent, Agent]:
+    one, two = made.add("n1", "192.0.2.1"), made.add("n2", "192.0.2.2")
+    eventually(lambda: made.is_ready("n1") and made.is_ready("n2"), within=30)
+    eventually(lambda: one.routes() == {route_to(made, two)} and two.routes() == {route_to(made, one)})
+    return one, two
+
+
+def route_to(made: ClusterOfAgents, agent: Agent) -> str:
+    address = next(
+        each["address"] for each in made.node(agent.name)["status"]["addresses"] if each["type"] == "InternalIP"
+    )
+    return f"{made.pod_cidr(agent.name)} via {address} dev eth0"
+
+
+def has_table(agent: Agent) -> bool:
+    return "podwire-node" in agent.namespace.run("nft", "list", "tables")
+
+
+def create_node(made: ClusterOfAgents, name: str, address: str, pod_cidr: str = "") -> None:
+    body = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name},
+        "spec": {"podCIDR": pod_cidr} if pod_cidr else {},
+        "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+    }
+    made.ask(lambda client: client.create(resources.NODES, body))
+
+
+def test_a_node_is_registered_with_the_address_towards_the_api_server(made: ClusterOfAgents, pair) -> None:
+    addresses = {each["type"]: each["address"] for each in made.node("n1")["status"]["addresses"]}
+    assert addresses == {"Hostname": "n1", "InternalIP": "192.0.2.1"}
+
+
+def test_the_network_configuration_gives_addresses_of_the_podcidr(made: ClusterOfAgents, pair) -> None:
+    (plugin,) = json.loads(pair[0].conflist.read_text())["plugins"]
+    assert (plugin["type"], plugin["ipam"]["ranges"]) == ("podwire", [[{"subnet": made.pod_cidr("n1")}]])
+
+
+def test_the_installed_plugin_answers(pair) -> None:
+    answer = pair[0].namespace.run("env", "CNI_COMMAND=VERSION", str(pair[0].plugin), stdin='{"cniVersion": "1.0.0"}')
+    assert "1.0.0" in json.loads(answer)["supportedVersions"]
+
+
+def test_packets_are_forwarded_and_masqueraded(pair) -> None:
+    assert pair[0].namespace.run("sysctl", "-n", "net.ipv4.ip_forward").strip() == "1"
+    eventually(lambda: has_table(pair[0]))
+    listing = pair[0].namespace.run("nft", "list", "ruleset")
+    pair[0].namespace.run("nft", "-c", "-f", "-", stdin=listing)
+
+
+def test_a_pod_is_wired_through_the_agents_socket(made: ClusterOfAgents, pair, make_namespace) -> None:
+    pod, node = make_namespace("pod"), pair[0]
+    assert call_plugin(node, "ADD", pod)["ips"][0]["address"].startswith(made.pod_cidr("n1").removesuffix("0/24"))
+    call_plugin(node, "DEL", pod)
+    assert node.log.count('event="cni call served"') == 2
+
+
+def call_plugin(node: Agent, command: str, pod) -> dict:
+    conflist = json.loads(node.conflist.read_text())
+    conf = conflist["plugins"][0] | {"name": conflist["name"], "cniVersion": conflist["cniVersion"]}
+    environ = {
+        "CNI_COMMAND": command,
+        "CNI_CONTAINERID": "box",
+        "CNI_NETNS": pod.path,
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": str(node.plugin.parent),
+    }
+    variables = [f"{key}={value}" for key, value in environ.items()]
+    return json.loads(node.namespace.run("env", *variables, str(node.plugin), stdin=json.dumps(conf)) or "{}")
+
+
+def test_a_node_that_joins_is_routed_to_and_one_that_leaves_is_not(made: ClusterOfAgents, pair) -> None:
+    create_node(made, "n3", "192.0.2.3")
+    joined = f"{made.pod_cidr('n3')} via 192.0.2.3 dev eth0"
+    eventually(lambda: all(joined in agent.routes() for agent in pair))
+    made.ask(lambda client: client.delete(resources.NODES, "n3"))
+    eventually(lambda: not any(joined in agent.routes() for agent in pair))
+
+
+def test_a_deleted_route_is_back_within_a_second(made: ClusterOfAgents, pair) -> None:
+    pair[0].namespace.run("ip", "route", "delete", made.pod_cidr("n2"))
+    eventually(lambda: pair[0].routes() == {route_to(made, pair[1])}, within=1)
+
+
+def test_a_changed_route_is_put_right_within_a_second(made: ClusterOfAgents, pair) -> None:
+    pair[0].namespace.run("ip", "route", "replace", made.pod_cidr("n2"), "via", "192.0.2.9", "proto", "112")
+    eventually(lambda: pair[0].routes() == {route_to(made, pair[1])}, within=1)
+
+
+def test_routes_return_with_their_link(made: ClusterOfAgents, pair) -> None:
+    pair[0].namespace.run("ip", "link", "set", "eth0", "down")
+    eventually(lambda: pair[0].routes() == set())
+    pair[0].namespace.run("ip", "link", "set", "eth0", "up")
+    eventually(lambda: pair[0].routes() == {route_to(made, pair[1])}, within=1)
+
+
+def test_a_route_of_another_program_stays(pair) -> None:
+    pair[0].namespace.run("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.9", "proto", "static")
+    pair[0].namespace.run("ip", "route", "add", "203.0.113.0/24", "via", "192.0.2.9", "proto", "112")
+    eventually(lambda: len(pair[0].routes()) == 1, within=1)
+    assert "198.51.100.0/24" in pair[0].namespace.run("ip", "route")
+
+
+@pytest.mark.parametrize("harm", ["flush ruleset", "delete element ip podwire-node cluster { 192.0.2.2 }"])
+def test_a_damaged_masquerade_table_is_put_right(pair, harm: str) -> None:
+    eventually(lambda: "192.0.2.2" in pair[0].namespace.run("nft", "list", "ruleset"))
+    pair[0].namespace.run("nft", harm)
+    eventually(lambda: "192.0.2.2" in pair[0].namespace.run("nft", "list", "ruleset"), within=3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_restart_changes_nothing_in_the_kernel_and_says_nothing_new(made: ClusterOfAgents, pair, number: int) -> None:
+    agent = pair[0]
+    eventually(lambda: has_table(agent))
+    before = made.node("n1")["metadata"]["resourceVersion"]
+    with watching(agent) as news:
+        assert abs(agent.end(number)) == (0 if number == signal.SIGTERM else number)
+        agent.start()
+        eventually(lambda: agent.log.count('event="node address chosen"') == 2, within=30)
+        assert news() == ""
+    assert made.node("n1")["metadata"]["resourceVersion"] == before
+
+
+@contextlib.contextmanager
+def watching(agent: Agent) -> Iterator[Callable[[], str]]:
+    """What `ip monitor` and `nft monitor` print from now on; each has been seen to print before."""
+    with contextlib.ExitStack() as stack:
+        logs = [watch(stack, agent, command) for command in ("ip monitor route", "nft monitor")]
+
+        def both_print() -> bool:
+            agent.namespace.run("ip", "route", "add", "203.0.113.0/24", "dev", "eth0")
+            agent.namespace.run("ip", "route", "delete", "203.0.113.0/24", "dev", "eth0")
+            agent.namespace.run("nft", "add", "table", "ip", "probe")
+            agent.namespace.run("nft", "delete", "table", "ip", "probe")
+            return all(log.stat().st_size for log in logs)
+
+        eventually(both_print)
+        begun = settled(logs)
+        yield lambda: "".join(log.read_bytes()[at:].decode() for log, at in zip(logs, begun, strict=True))
+
+
+def settled(logs: list[Path]) -> list[int]:
+    """The sizes of the logs once the last of the probes has arrived."""
+    sizes: list[list[int]] = [[]]
+
+    def unchanged() -> bool:
+        sizes.append([log.stat().st_size for log in logs])
+        return sizes[-1] == sizes[-2]
+
+    eventually(unchanged, every=0.3)
+    return sizes[-1]
+
+
+def watch(stack: contextlib.ExitStack, agent: Agent, command: str) -> Path:
+    path = agent.directory / f"{command}.log"
+    with path.open("wb") as log:
+        process = agent.namespace.start("stdbuf", "-oL", *command.split(), stdout=log)
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+    return path
+
+
+def test_a_second_agent_on_one_socket_refuses_and_harms_nothing(made: ClusterOfAgents, pair) -> None:
+    done = subprocess.run(pair[0].namespace.argv(*pair[0].argv()), capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "serves it already" in done.stderr.splitlines()[-1]
+    assert pair[0].routes() == {route_to(made, pair[1])}
+
+
+def test_without_the_api_server_routes_are_kept_and_repaired(made: ClusterOfAgents, pair) -> None:
+    expected = {route_to(made, pair[1])}
+    made.kill_api()
+    pair[0].namespace.run("ip", "route", "flush", "proto", "112")
+    eventually(lambda: pair[0].routes() == expected, within=1)
+
+
+def test_an_agent_that_starts_without_the_api_server_keeps_routes_and_wires_pods(
+    made: ClusterOfAgents, pair, make_namespace
+) -> None:
+    agent, expected, pod = pair[0], {route_to(made, pair[1])}, make_namespace("pod")
+    made.kill_api()
+    agent.end(signal.SIGKILL)
+    agent.start()
+    eventually(lambda: agent.log.count('event="node agent started"') == 2, within=30)
+    assert "ips" in call_plugin(agent, "ADD", pod)
+    call_plugin(agent, "DEL", pod)
+    assert agent.routes() == expected
+
+
+def test_after_the_api_server_returned_news_arrive(made: ClusterOfAgents, pair) -> None:
+    made.kill_api()
+    made.start_api()
+    create_node(made, "n3", "192.0.2.3")
+    joined = f"{made.pod_cidr('n3')} via 192.0.2.3 dev eth0"
+    eventually(lambda: all(joined in agent.routes() for agent in pair), within=40)
+
+
+def test_a_deleted_node_registers_again(made: ClusterOfAgents, pair) -> None:
+    uid = made.node("n1")["metadata"]["uid"]
+    made.ask(lambda client: client.delete(resources.NODES, "n1"))
+    eventually(lambda: made.is_ready("n1") and made.node("n1")["metadata"]["uid"] != uid)
+    eventually(lambda: pair[1].routes() == {route_to(made, pair[0])})
+
+
+def test_a_new_podcidr_is_warned_of_and_given_to_new_pods(made: ClusterOfAgents, pair) -> None:
+    agent, old = pair[0], made.pod_cidr("n1")
+    agent.end()
+    made.ask(lambda client: client.delete(resources.NODES, "n1"))
+    create_node(made, "taker", "192.0.2.9", old)
+    agent.start()
+    eventually(lambda: made.is_ready("n1"), within=30)
+    new = made.pod_cidr("n1")
+    assert new != old
+    assert new in agent.conflist.read_text()
+    assert f"old={old} new={new}" in agent.log.replace('"', "")
+
+
+def test_a_node_beyond_a_gateway_is_named_once_and_costs_no_other(made: ClusterOfAgents, pair) -> None:
+    agent = pair[0]
+    agent.namespace.run("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.254")
+    create_node(made, "far", "198.51.100.7")
+    create_node(made, "n3", "192.0.2.3")
+    eventually(lambda: f"{made.pod_cidr('n3')} via 192.0.2.3 dev eth0" in agent.routes())
+    assert agent.log.count("198.51.100.7 is not on a link of this node but behind 192.0.2.254") == 1
+    assert not any(made.pod_cidr("far") in route for route in agent.routes())
+
+
+def test_a_node_with_this_nodes_address_is_named(made: ClusterOfAgents, pair) -> None:
+    create_node(made, "twin", "192.0.2.1")
+    eventually(lambda: "192.0.2.1 is also that of node n1" in pair[0].log)
+    eventually(lambda: "no route to its podCIDR" in pair[0].log)
+
+
+def test_a_node_that_moves_tells_the_others(made: ClusterOfAgents, pair) -> None:
+    moved = pair[0].namespace
+    moved.run("ip", "address", "delete", "192.0.2.1/24", "dev", "eth0")
+    moved.run("ip", "address", "add", "192.0.2.51/24", "dev", "eth0")
+    eventually(lambda: pair[1].routes() == {f"{made.pod_cidr('n1')} via 192.0.2.51 dev eth0"})
+
+
+def test_the_given_address_is_used(made: ClusterOfAgents) -> None:
+    agent = made.add("n1", "192.0.2.1", "--node-ip=192.0.2.61")
+    agent.namespace.run("ip", "address", "add", "192.0.2.61/24", "dev", "eth0")
+    eventually(lambda: made.is_ready("n1"), within=30)
+    assert {"type": "InternalIP", "address": "192.0.2.61"} in made.node("n1")["status"]["addresses"]
