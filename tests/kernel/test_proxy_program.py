@@ -1,0 +1,307 @@
+"""podwire-proxy as a process beside a real podwire-api: killed, restarted, cut off and interfered with.
+
+The node and its pods are those of tests/service_node.py; the API server listens inside the node. Cluster IPs: as the API
+gives them.
+"""
+
+import contextlib
+import http.client
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import service_node
+from tests.api_server import ApiServer
+from tests.proxy_reading import Front, Reading
+from tests.service_node import PODS, ServiceNode, ask
+from tests.waiting import eventually
+
+A, B, C = PODS["a"], PODS["b"], PODS["c"]
+SERVICES = "/api/v1/namespaces/default/services"
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+
+
+class Program:
+    """The API server, the proxy's process, and a client's view of both."""
+
+    def __init__(self, node: ServiceNode, api: ApiServer, directory: Path) -> None:
+        self.node = node
+        self.api = api
+        self._directory = directory
+        self.process: subprocess.Popen | None = None
+
+    @property
+    def log(self) -> str:
+        return (self._directory / "proxy.log").read_text()
+
+    def start(self) -> None:
+        with (self._directory / "proxy.log").open("ab") as log:
+            flags = [f"--kubeconfig={self.api.kubeconfig}", "--hostname-override=node1"]
+            self.process = self.node.node.start(sys.executable, "-m", "proxy", *flags, stderr=log)
+
+    def end(self, number: int = signal.SIGKILL) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def create(self, name: str, *endpoints: str, affinity: bool = False) -> str:
+        """A Service with a slice written by hand; its cluster IP."""
+        spec = {"ports": [{"name": "http", "port": 80}], **({"sessionAffinity": "ClientIP"} if affinity else {})}
+        made = self._ask("POST", SERVICES, {"metadata": {"name": name}, "spec": spec})
+        self._ask("POST", SLICES, self._slice(name, endpoints))
+        return made["spec"]["clusterIP"]
+
+    def change(self, name: str, *endpoints: str) -> None:
+        self._ask("PUT", f"{SLICES}/{name}-1", self._slice(name, endpoints))
+
+    def delete(self, name: str) -> None:
+        self._ask("DELETE", f"{SERVICES}/{name}")
+        self._ask("DELETE", f"{SLICES}/{name}-1")
+
+    @staticmethod
+    def _slice(name: str, endpoints: tuple[str, ...]) -> dict:
+        return {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": f"{name}-1", "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [address], "nodeName": "node1"} for address in endpoints],
+        }
+
+    def _ask(self, method: str, path: str, body: dict | None = None) -> dict:
+        answer = self.api.request(method, path, body)
+        assert answer.status < 300, answer.data
+        return json.loads(answer.data)
+
+    def targets(self, cluster_ip: str) -> frozenset[str]:
+        """Who gets new connections, by the kernel's table."""
+        with contextlib.suppress(Exception):  # read while it is being changed, or gone
+            way = Reading(self.node.nft).ways.get(Front(cluster_ip, "TCP", 80))
+            return way.targets if way else frozenset()
+        return frozenset()
+
+    def await_targets(self, cluster_ip: str, *addresses: str, within: float = 10) -> None:
+        wanted = {f"{address}:8080" for address in addresses}
+        eventually(lambda: self.targets(cluster_ip) == wanted, within=within)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with service_node.service_node() as node:
+        server = ApiServer(home=node.node, directory=tmp_path_factory.mktemp("api") / "data")
+        server.node = node
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def program(api: ApiServer, tmp_path: Path) -> Iterator[Program]:
+    api.node.nft.delete_table()
+    made = Program(api.node, api, tmp_path)
+    made.start()
+    yield made
+    if made.process.poll() is None:
+        made.end()
+    if api.process.poll() is not None:
+        api.start()
+    for name in json.loads(api.request("GET", SERVICES).data)["items"]:
+        if name["metadata"]["name"] != "kubernetes":
+            made.delete(name["metadata"]["name"])
+
+
+@contextlib.contextmanager
+def stream(node: ServiceNode, cluster_ip: str) -> Iterator[list[str]]:
+    """A client that connects again and again meanwhile; yields what did not work."""
+    failures: list[str] = []
+    counter, stop = itertools.count(), threading.Event()
+    answered = [0]
+
+    def connect() -> None:
+        while not stop.is_set():
+            try:
+                ask(cluster_ip, 80)
+                answered[0] = next(counter)
+            except OSError as error:
+                failures.append(repr(error))
+
+    thread = threading.Thread(target=node.inside, args=("client", connect))
+    thread.start()
+    try:
+        eventually(lambda: answered[0] > 20)
+        yield failures
+        seen = answered[0]
+        eventually(lambda: answered[0] > seen + 20 or failures)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_services_are_served_and_changes_followed(program):
+    cluster_ip = program.create("web", A, B)
+    program.await_targets(cluster_ip, A, B)
+    assert sorted(answer[0] for answer in program.node.asks("client", 4, cluster_ip)) == ["a", "a", "b", "b"]
+    program.change("web", B, C)
+    program.await_targets(cluster_ip, B, C, within=3)
+    program.delete("web")
+
+    program.await_targets(cluster_ip, within=3)
+
+
+def test_no_connection_fails_while_the_proxy_is_killed_and_restarted(program):
+    cluster_ip = program.create("web", A, B, C)
+    program.await_targets(cluster_ip, A, B, C)
+    with stream(program.node, cluster_ip) as failures:
+        for restart in range(1, 4):
+            program.end()
+            program.start()
+            eventually(lambda restart=restart: program.log.count("event=listed") >= 2 * (restart + 1))
+
+    assert failures == []
+
+
+def test_a_restarted_proxy_that_finds_everything_right_writes_nothing(program):
+    cluster_ip = program.create("web", A, B, C)
+    program.await_targets(cluster_ip, A, B, C)
+    program.end(signal.SIGTERM)
+    generation = program.node.nft.generation()
+    program.start()
+    program.node.inside("node", lambda: _await_health(200))
+
+    assert program.node.nft.generation() == generation
+
+
+def _await_health(status: int, path: str = "/healthz") -> bytes:
+    def probe() -> bytes | None:
+        connection = http.client.HTTPConnection("127.0.0.1", 10256, timeout=2)
+        with contextlib.suppress(OSError):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read()
+            return body if answer.status == status else None
+        return None
+
+    return eventually(probe)
+
+
+def test_health_is_told_over_http(program):
+    body = json.loads(program.node.inside("node", lambda: _await_health(200)))
+
+    assert body["healthy"] is True
+    assert program.node.inside("node", lambda: _await_health(200, "/livez"))
+    assert program.node.inside("node", lambda: _await_health(404, "/"))
+
+
+def test_killed_at_any_moment_of_a_change_it_converges(program):
+    cluster_ips = {name: program.create(name, A, B) for name in ("one", "two", "three")}
+    choices = itertools.cycle([(A,), (A, B, C), (B,), (), (B, C), (A, C)])
+    for milliseconds in range(0, 16, 2):
+        program.node.inside("node", lambda: _await_health(200))
+        for name in cluster_ips:
+            program.change(name, *next(choices))
+        deadline = time.monotonic() + milliseconds / 1000
+        eventually(lambda deadline=deadline: time.monotonic() >= deadline, every=0.0002)
+        program.end()
+        program.start()
+    for name in cluster_ips:
+        program.change(name, A, C)
+
+    for cluster_ip in cluster_ips.values():
+        program.await_targets(cluster_ip, A, C)
+        assert sorted(answer[0] for answer in program.node.asks("client", 2, cluster_ip)) == ["a", "c"]
+
+
+def test_sigterm_ends_it_cleanly_and_leaves_the_table(program):
+    cluster_ip = program.create("web", A)
+    program.await_targets(cluster_ip, A)
+    began = time.monotonic()
+
+    assert program.end(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 5
+    assert "the table stays" in program.log
+    assert program.node.ask("client", cluster_ip).startswith("a ")
+
+
+# --- without the API server
+
+
+def test_services_go_on_without_the_api_server_and_are_defended(program):
+    cluster_ip = program.create("web", A, B)
+    program.await_targets(cluster_ip, A, B)
+    program.api.kill()
+    program.node.node.run("nft", "flush", "ruleset")
+
+    program.await_targets(cluster_ip, A, B, within=5)
+    assert program.process.poll() is None
+
+
+def test_a_proxy_that_never_saw_the_api_leaves_the_table_alone(program):
+    cluster_ip = program.create("web", A, B)
+    program.await_targets(cluster_ip, A, B)
+    program.end()
+    program.api.kill()
+    generation = program.node.nft.generation()
+    program.start()
+    eventually(lambda: "cannot be followed" in program.log)
+    assert program.node.nft.generation() == generation
+    assert program.node.ask("client", cluster_ip)
+    program.api.start()
+    program.change("web", C)
+
+    program.await_targets(cluster_ip, C, within=30)
+
+
+# --- others
+
+
+@pytest.mark.parametrize(
+    "damage", ["flush ruleset", "delete table ip podwire-proxy", "flush map ip podwire-proxy endpoints"]
+)
+def test_what_others_do_to_the_table_is_repaired_within_a_second(program, damage):
+    cluster_ip = program.create("web", A, B)
+    program.await_targets(cluster_ip, A, B)
+    program.node.node.run("nft", damage)
+    began = time.monotonic()
+    program.await_targets(cluster_ip, A, B)
+
+    assert time.monotonic() - began < 1
+    eventually(lambda: "somebody else changed the table" in program.log)
+    assert "command=nft" in program.log
+
+
+def test_its_own_changes_are_not_taken_for_somebody_elses(program):
+    cluster_ip = program.create("web", A, affinity=True)
+    program.await_targets(cluster_ip, A)
+    program.change("web", A, B)
+    program.await_targets(cluster_ip, A, B)
+
+    assert "somebody else" not in program.log
+
+
+# --- flags
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--kubeconfig=/nonexistent"], "'/nonexistent' does not exist"),
+        (["--kubeconfig=/dev/null"], "/dev/null"),
+        (["--hostname-override= "], "must name this node"),
+        (["--healthz-bind-address=here"], "'here': use ADDRESS:PORT"),
+        (["--proxy-mode=ipvs"], "--proxy-mode"),
+    ],
+)
+def test_bad_flags_are_refused_in_a_clear_line(flags, complaint):
+    done = subprocess.run([sys.executable, "-m", "proxy", *flags], capture_output=True, text=True, timeout=20)
+
+    assert done.returncode != 0
+    assert complaint in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
