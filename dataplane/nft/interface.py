@@ -1,7 +1,10 @@
 """The door to one nft table: what the kernel's and the in-memory implementation both promise.
 
 Reading serves restart and repair; nothing decides by it what is desired. Every write is one transaction: all of it
-holds from one packet to the next, or nothing changed and the exception says which operations the kernel refused.
+holds for the next packet, or nothing changed and the exception says which operations the kernel refused.
+
+A packet that is on its way through the rules at that moment goes on by the old rules, but looks elements up in the new
+maps: what rules lead to is deleted in a later transaction than the rules themselves.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
