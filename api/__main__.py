@@ -25,6 +25,7 @@ from api.registry import Registry
 from api.server import Servers, tls_context
 from api.store.sqlite import SqliteStore
 from api.store.store import StoreUnavailable
+from ipam.pool import PoolTooSmall
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +83,7 @@ def main(log_level: str, **flags: object) -> None:
     _log_to_stderr(log_level)
     try:
         run(Settings(**flags))  # type: ignore[arg-type]
-    except (StoreUnavailable, CertificatesDamaged, listening.CannotListen, OSError) as error:
+    except (StoreUnavailable, CertificatesDamaged, listening.CannotListen, PoolTooSmall, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -206,7 +206,9 @@ class Registry:
                     reason = str(failed)
                     log.debug("raced", resource=resource.plural, name=name, reason=reason)
                     self.hub.catch_up()
-        raise ServiceUnavailable(f'{resource.plural} "{name}" could not be written {_ATTEMPTS} times in a row: {reason}')
+        raise ServiceUnavailable(
+            f'{resource.plural} "{name}" could not be written {_ATTEMPTS} times in a row: {reason}'
+        )
 
     def _create(self, resource: ResourceType, born: Object, options: Options) -> Object:
         strategy, metadata = self.strategy(resource), born["metadata"]

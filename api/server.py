@@ -33,6 +33,8 @@ _HANDSHAKE_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 120
 _BACKLOG: Final = 512
 _MOST_IDLE: Final = 2000
+_MOST_UNREAD: Final = 64 * 1024 * 1024
+_UNREAD_SECONDS: Final = 5.0
 _MAX_HEADER: Final = 64 * 1024
 _POLL_SECONDS: Final = 0.2  # how soon a stop is noticed
 _KEEPALIVE: Final = (
@@ -151,6 +153,26 @@ class _Gateway(cheroot.wsgi.Gateway_10):
     def __init__(self, req: Any) -> None:
         super().__init__(req)
         self.env[CONNECTION] = req.conn.socket
+
+    def respond(self) -> None:
+        """Write every chunk, also an empty one: with it an application sends its headers before it has anything to say."""
+        response = self.req.server.wsgi_app(self.env, self.start_response)
+        try:
+            for chunk in response:
+                self.write(chunk)
+        finally:
+            self.req.ensure_headers_sent()
+            response.close()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Take in what is left of a refused body: closing on it would reset the connection, answer and all."""
+        if not self.req.close_connection:
+            return
+        left = min(getattr(self.req.rfile, "remaining", 0), _MOST_UNREAD)
+        self.req.conn.socket.settimeout(_UNREAD_SECONDS)
+        while left > 0 and (piece := self.req.rfile.read(min(left, 1 << 16))):
+            left -= len(piece)
 
 
 class _Tls(cheroot.ssl.Adapter):

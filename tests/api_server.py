@@ -19,6 +19,7 @@ from tests.namespaces import Namespace, namespace
 from tests.waiting import eventually
 
 BIN = Path(sys.executable).parent
+PROGRAM = str(BIN / "podwire-api")
 ADDRESS = "127.0.0.1:6443"
 
 
@@ -45,7 +46,7 @@ class ApiServer:
         """Start it and wait until it serves."""
         listens = [flag for address in self.listen for flag in ("--listen", address)]
         with open(self.directory.parent / "api.log", "ab") as log:
-            argv = [str(BIN / "podwire-api"), "--data-dir", str(self.directory), *listens, *self.flags]
+            argv = [PROGRAM, "--data-dir", str(self.directory), *listens, *self.flags]
             self.process = self.home.start(*argv, stderr=log, stdout=log, **options)
         eventually(self.is_ready, within=20)
 
@@ -54,11 +55,12 @@ class ApiServer:
         try:
             return self.request("GET", "/readyz", timeout=2, retries=False).status == 200
         except (OSError, urllib3.exceptions.HTTPError, ValueError):
-            self._pool = None
+            self.forget_connections()
             return False
 
     def kill(self) -> None:
         """kill -9."""
+        self.forget_connections()
         self.process.kill()
         self.process.wait()
 
@@ -68,6 +70,11 @@ class ApiServer:
         self.process.terminate()
         assert self.process.wait(timeout=20) == 0, self.log
         return time.monotonic() - began
+
+    def forget_connections(self) -> None:
+        if self._pool is not None:
+            self._pool.clear()
+            self._pool = None
 
     def kubectl(self, *argv: str, stdin: str | None = None, check: bool = True) -> str:
         done = self.kubectl_process(*argv, stdin=stdin)

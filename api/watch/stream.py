@@ -85,6 +85,7 @@ class Stream:
         """What to send, whenever there is something; ends with the time, the server or the client."""
         self._topic.listen(self._waiter.wake)
         try:
+            yield b""  # the headers: a client must know that it watches before there is an event
             yield from self._initial()
             yield from self._following()
         finally:

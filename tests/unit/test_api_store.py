@@ -1,5 +1,6 @@
 """The store: a guarded, all-or-nothing commit, lists at a revision, events after one, and what it says when damaged."""
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -150,7 +151,7 @@ def test_a_damaged_page_is_noticed_at_the_start(tmp_path):
         content[page * 4096 : page * 4096 + 200] = b"\xff" * 200
     path.write_bytes(content)
 
-    with pytest.raises(StoreDamaged, match="store.db is damaged"):
+    with pytest.raises(StoreDamaged, match=r"store\.db is damaged"):
         SqliteStore(path)
 
 
@@ -164,10 +165,8 @@ def test_of_many_writers_guarding_the_same_revision_one_wins(store):
     wins = []
 
     def race(number):
-        try:
+        with contextlib.suppress(GuardFailed):
             wins.append(store.commit([Guard(key="a", revision=1)], [Write(key="a", value=b"%d" % number)]))
-        except GuardFailed:
-            pass
 
     threads = [threading.Thread(target=race, args=(number,)) for number in range(50)]
     for thread in threads:

@@ -1,0 +1,285 @@
+"""Connections to podwire-api that are many, slow, silent, gone or inherited; and certificates that must fit them."""
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+
+from tests.api_server import ADDRESS, PROGRAM, ApiServer, api_server
+from tests.namespaces import connect, namespace
+from tests.waiting import eventually
+
+LOOPBACK = ("127.0.0.1", 6443)
+NODE, CLIENT = "192.0.2.1", "192.0.2.2"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    with api_server(tmp_path_factory.mktemp("connections")) as server:
+        yield server
+
+
+class Watch:
+    """One watch on a socket of its own, read as it comes."""
+
+    def __init__(self, api: ApiServer, path: str, address=LOOPBACK):
+        _, context, token = api.credentials()
+        plain = api.home.call(lambda: socket.create_connection(address, timeout=20))
+        self._tls = context.wrap_socket(plain, server_hostname=address[0])
+        self._tls.sendall(f"GET {path} HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        self._response = http.client.HTTPResponse(self._tls)
+        self._response.begin()
+        assert self._response.status == 200
+
+    def next(self) -> dict:
+        return json.loads(self._response.readline())
+
+    def is_over(self) -> bool:
+        return self._response.readline() == b""
+
+    def close(self) -> None:
+        self._response.close()
+        self._tls.close()
+
+    def vanish(self) -> None:
+        """Reset the connection, as a machine that crashed and came back does."""
+        self._tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+        self.close()
+
+
+NAMESPACES = "/api/v1/namespaces"
+
+
+def watch_new(api: ApiServer) -> Watch:
+    """A watch of namespaces that are made from now on."""
+    version = api.request("GET", NAMESPACES).json()["metadata"]["resourceVersion"]
+    return Watch(api, f"{NAMESPACES}?watch=true&resourceVersion={version}")
+
+
+def make_namespace(api: ApiServer, name: str) -> None:
+    answer = api.request("POST", NAMESPACES, {"metadata": {"name": name}})
+    assert answer.status == 201, answer.data
+
+
+def test_silent_clients_keep_nobody_out(api):
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            stack.enter_context(api.home.call(lambda: socket.create_connection(LOOPBACK, timeout=5)))
+        began = time.monotonic()
+
+        assert api.request("GET", "/readyz", timeout=5).status == 200
+        assert time.monotonic() - began < 2
+
+
+def test_a_client_that_speaks_no_tls_is_dropped_and_the_next_is_served(api):
+    with api.home.call(lambda: socket.create_connection(LOOPBACK, timeout=5)) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            while plain.recv(100):
+                pass
+
+    assert api.request("GET", "/readyz").status == 200
+
+
+def test_an_event_reaches_a_watch_at_once(api):
+    watch = watch_new(api)
+    waits = []
+    for number in range(10):
+        began = time.monotonic()
+        make_namespace(api, f"at-once-{number}")
+        assert watch.next()["object"]["metadata"]["name"] == f"at-once-{number}"
+        waits.append(time.monotonic() - began)
+    watch.close()
+
+    assert sorted(waits)[5] < 0.5
+
+
+def test_hundreds_of_watches_starve_nobody_and_all_see_the_event(api):
+    watches = [watch_new(api) for _ in range(300)]
+    began = time.monotonic()
+    make_namespace(api, "for-everybody")
+    assert api.request("GET", "/readyz", timeout=5).status == 200
+    assert time.monotonic() - began < 3
+
+    assert {watch.next()["object"]["metadata"]["name"] for watch in watches} == {"for-everybody"}
+    for watch in watches:
+        watch.close()
+
+
+@pytest.mark.parametrize("leave", [Watch.close, Watch.vanish], ids=["closed", "reset"])
+def test_a_watch_whose_client_has_gone_ends_within_seconds(api, leave):
+    def connections():
+        return len(api.home.run("ss", "-Htn", "state", "established", "sport = :6443").splitlines())
+
+    def half_closed():
+        return api.home.run("ss", "-Htn", "state", "close-wait", "sport = :6443")
+
+    before = connections()
+    watches = [watch_new(api) for _ in range(20)]
+    assert connections() >= before + 20
+    for watch in watches:
+        leave(watch)
+
+    eventually(lambda: connections() <= before and not half_closed(), within=5)
+
+
+def test_a_client_that_does_not_read_holds_nobody_up(api):
+    version = api.request("GET", NAMESPACES).json()["metadata"]["resourceVersion"]
+    stalled = Watch(api, f"{NAMESPACES}?watch=true&resourceVersion={version}")
+    lively = Watch(api, f"{NAMESPACES}?watch=true&resourceVersion={version}")
+    large = {"metadata": {"name": "large", "annotations": {"text": "x" * 200_000}}}
+    assert api.request("POST", NAMESPACES, large).status == 201
+    for number in range(60):
+        patch = {"metadata": {"labels": {"n": str(number)}}}
+        headers = {"Content-Type": "application/merge-patch+json"}
+        assert api.request("PATCH", f"{NAMESPACES}/large", patch, headers=headers, timeout=5).status == 200
+
+    while lively.next()["object"]["metadata"].get("labels", {}).get("n") != "59":
+        pass
+    stalled.close()
+    lively.close()
+
+
+def test_a_body_that_is_too_large_is_told_so(api):
+    answer = api.request("POST", NAMESPACES, {"metadata": {"name": "x", "annotations": {"a": "x" * 4_000_000}}})
+
+    assert (answer.status, answer.json()["reason"]) == (413, "RequestEntityTooLarge")
+
+
+def test_sigterm_ends_watches_cleanly_and_quickly(tmp_path):
+    with api_server(tmp_path) as api:
+        watches = [watch_new(api) for _ in range(50)]
+        ended = []
+        readers = [threading.Thread(target=lambda each=each: ended.append(each.is_over())) for each in watches]
+        for reader in readers:
+            reader.start()
+
+        assert api.stop() < 2
+        for reader in readers:
+            reader.join(5)
+        assert ended == [True] * 50
+        for each in watches:
+            each.close()
+
+
+def test_a_watch_resumes_across_kill_9(tmp_path):
+    with api_server(tmp_path) as api:
+        version = api.request("GET", NAMESPACES).json()["metadata"]["resourceVersion"]
+        make_namespace(api, "before")
+        api.kill()
+        api.start()
+        make_namespace(api, "after")
+        watch = Watch(api, f"{NAMESPACES}?watch=true&resourceVersion={version}")
+
+        assert [watch.next()["object"]["metadata"]["name"] for _ in range(2)] == ["before", "after"]
+        watch.close()
+
+
+def test_a_socket_inherited_from_another_namespace_is_served_there(tmp_path):
+    with namespace("under") as underlay, namespace("client") as client, namespace("api") as home:
+        connect(underlay, f"{NODE}/24", client, f"{CLIENT}/24")
+        inherited = underlay.call(lambda: socket.create_server((NODE, 6443)))
+        server = ApiServer(home=home, directory=tmp_path / "data", listen=(ADDRESS, f"fd:{inherited.fileno()}"))
+        server.start(pass_fds=[inherited.fileno()])
+        inherited.close()
+        try:
+            _, context, token = server.credentials()
+            plain = client.call(lambda: socket.create_connection((NODE, 6443), timeout=5))
+            with context.wrap_socket(plain, server_hostname=NODE) as tls:
+                tls.sendall(f"GET {NAMESPACES} HTTP/1.0\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+                assert tls.recv(20).startswith(b"HTTP/1.1 200")
+            slices = server.get("-n", "default", "endpointslice", "kubernetes")
+            assert slices["endpoints"][0]["addresses"] == [NODE]
+            assert server.stop() < 2
+        finally:
+            server.kill()
+
+
+def test_a_new_address_renews_the_certificate_and_keeps_authority_and_token(tmp_path):
+    with api_server(tmp_path) as api:
+        before = api.credentials()
+        authority = (api.directory / "pki" / "ca.crt").read_bytes()
+        api.stop()
+        api.home.run("ip", "address", "add", f"{NODE}/32", "dev", "lo")
+        api.listen = (f"{NODE}:7443",)
+        api.start()
+        server, _, token = api.credentials()
+
+        assert (server, token) == (f"https://{NODE}:7443", before[2])
+        assert (api.directory / "pki" / "ca.crt").read_bytes() == authority
+
+
+@pytest.mark.parametrize("name", ["localhost", "kubernetes.default.svc", "10.96.0.1", "127.0.0.1"])
+def test_the_certificate_names_what_clients_call_the_server(api, name):
+    _, context, _ = api.credentials()
+    plain = api.home.call(lambda: socket.create_connection(LOOPBACK, timeout=5))
+
+    with context.wrap_socket(plain, server_hostname=name) as tls:
+        assert tls.version() == "TLSv1.3"
+
+
+def test_a_name_that_is_not_the_servers_is_refused_by_clients(api):
+    _, context, _ = api.credentials()
+    plain = api.home.call(lambda: socket.create_connection(LOOPBACK, timeout=5))
+
+    with plain, pytest.raises(ssl.SSLCertVerificationError):
+        context.wrap_socket(plain, server_hostname="example.com")
+
+
+def test_secrets_are_readable_by_their_owner_only(api):
+    secret = [
+        api.kubeconfig,
+        api.directory / "admin.token",
+        *(api.directory / "pki").glob("*.key"),
+        *(api.directory / "pki").glob("*.pem"),
+    ]
+
+    assert len(secret) == 4
+    assert [path.name for path in secret if path.stat().st_mode & 0o077] == []
+
+
+BAD_FLAGS = [
+    (("--listen", "nonsense"), "--listen nonsense"),
+    (("--listen", "127.0.0.1:99999"), "99999"),
+    (("--listen", "fd:1"), "--listen fd:1"),
+    (("--listen", "192.0.2.77:6443"), "Cannot assign requested address"),
+    (("--cluster-cidr", "10.244.0.0/99"), "10.244.0.0/99"),
+    (("--service-cidr", "10.96.0.0/32"), "10.96.0.0/32"),
+    (("--advertise-address", "here"), "here"),
+]
+
+
+@pytest.mark.parametrize(("flags", "words"), BAD_FLAGS, ids=[" ".join(flags) for flags, _ in BAD_FLAGS])
+def test_bad_flags_are_one_clear_line_and_a_failure(api, tmp_path, flags, words):
+    argv = api.home.argv(PROGRAM, "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0", *flags)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+
+    assert done.returncode != 0
+    assert words in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_server_on_the_same_data_is_refused(api):
+    argv = api.home.argv(PROGRAM, "--data-dir", str(api.directory), "--listen", "127.0.0.1:0")
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+
+    assert done.returncode != 0
+    assert "another podwire-api uses it" in done.stderr
+
+
+def test_a_damaged_store_is_named_and_left_as_it_is(tmp_path):
+    with api_server(tmp_path) as api:
+        api.kill()
+        for extra in ("store.db-wal", "store.db-shm"):
+            (api.directory / extra).unlink(missing_ok=True)
+        (api.directory / "store.db").write_bytes(b"\x00garbage" * 4096)
+        with pytest.raises(AssertionError, match=r"store\.db is damaged"):
+            api.start()
+
+        assert (api.directory / "store.db").read_bytes() == b"\x00garbage" * 4096
