@@ -1,0 +1,334 @@
+"""A lab under test, seen from outside: the command line, kubectl, sockets and files. None of the lab's own code."""
+
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+from tests.namespaces import Namespace
+from tests.waiting import eventually
+
+KUBECTL = str(Path(sys.executable).with_name("kubectl"))
+PODWIRE = str(Path(sys.executable).with_name("podwire"))
+ECHO_PORT = 8080
+
+
+@dataclasses.dataclass(frozen=True)
+class PodSeen:
+    """A pod as kubectl shows it, with the namespace the lab gave it."""
+
+    name: str
+    uid: str
+    node: str
+    address: str
+    ready: bool
+    netns: Namespace
+
+    def netns_pids(self) -> list[int]:
+        """Return every process in the pod's namespace."""
+        shown = subprocess.run(["ip", "netns", "pids", self.netns.name], capture_output=True, text=True, check=True)
+        return [int(pid) for pid in shown.stdout.split()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    pod: str
+    client: str  # the address the pod saw
+
+
+class Lab:
+    """One lab below a folder of its own."""
+
+    def __init__(self, label: str) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="pwt-"))
+        self.name = f"{label}{secrets.token_hex(3)}"
+        self.directory = self.root / self.name
+
+    def run(self, command: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run `podwire lab COMMAND`, as a new shell does."""
+        argv = [PODWIRE, "lab", command, "--state-root", str(self.root), "--name", self.name, *arguments]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=90)
+        if check:
+            assert done.returncode == 0, f"{' '.join(argv)}\n{done.stdout}{done.stderr}"
+        return done
+
+    def up(self, *arguments: str) -> str:
+        return self.run("up", *arguments).stdout
+
+    def destroy(self) -> None:
+        self.run("down")
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    # --- kubectl
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess:
+        environment = os.environ | {"KUBECONFIG": str(self.directory / "kubeconfig")}
+        done = subprocess.run(
+            [KUBECTL, *arguments], env=environment, input=stdin, capture_output=True, text=True, timeout=60
+        )
+        if check:
+            assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
+        return done
+
+    def get(self, *arguments: str) -> dict:
+        return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
+
+    def apply(self, *objects: dict) -> None:
+        self.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
+
+    def pods(self, namespace: str) -> dict[str, PodSeen]:
+        records = self.records()
+        found = {}
+        for pod in self.get("pods", "--namespace", namespace)["items"]:
+            record = records.get(pod["metadata"]["uid"], {})
+            found[pod["metadata"]["name"]] = PodSeen(
+                name=pod["metadata"]["name"],
+                uid=pod["metadata"]["uid"],
+                node=pod["spec"].get("nodeName", ""),
+                address=pod["status"].get("podIP", ""),
+                ready=is_ready(pod) and "deletionTimestamp" not in pod["metadata"],
+                netns=Namespace(record.get("netns", "")),
+            )
+        return found
+
+    def ready_pods(self, namespace: str, count: int, within: float = 30.0) -> dict[str, PodSeen]:
+        """Wait until exactly so many pods exist and all are ready."""
+
+        def complete():
+            found = self.pods(namespace)
+            return found if len(found) == count and all(pod.ready for pod in found.values()) else None
+
+        return eventually(complete, within=within, every=0.1)
+
+    def cluster_ip(self, namespace: str, name: str) -> str:
+        return self.get("service", name, "--namespace", namespace)["spec"]["clusterIP"]
+
+    # --- what the lab wrote down
+
+    def records(self) -> dict[str, dict]:
+        """Return the runners' records of pods by uid."""
+        found = {}
+        for path in self.directory.glob("nodes/*/pods/*.json"):
+            try:
+                found[path.stem] = json.loads(path.read_text())
+            except FileNotFoundError:
+                continue
+        return found
+
+    def leases(self, node: str) -> list[str]:
+        """Return the addresses that are leased on a node."""
+        path = self.directory / "nodes" / node / "state" / "cni" / "leases.db"
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(path)) as database:
+            return [address for (address,) in database.execute("SELECT address FROM leases")]
+
+    def nodes(self) -> list[str]:
+        return sorted(path.name for path in self.directory.glob("nodes/*"))
+
+    # --- what the kernel has
+
+    def node(self, name: str) -> Namespace:
+        return Namespace(f"pw-{self.name}-{name}")
+
+    @property
+    def underlay(self) -> Namespace:
+        return Namespace(f"pw-{self.name}")
+
+    def namespaces(self) -> list[str]:
+        names = os.listdir("/run/netns")
+        return sorted(each for each in names if each == f"pw-{self.name}" or each.startswith(f"pw-{self.name}-"))
+
+    def host_veths(self, node: str) -> list[str]:
+        """Return the pods' ends of veths that are in a node."""
+        links = json.loads(self.node(node).run("ip", "-json", "link", "show", "type", "veth"))
+        return [link["ifname"] for link in links if link["ifname"].startswith("pw")]
+
+    def pids(self, role: str = "") -> list[int]:
+        """Return the lab's processes, or those of one role, oldest first."""
+        marks = [f"PODWIRE_LAB={self.directory}"] + ([f"PODWIRE_ROLE={role}"] if role else [])
+        return sorted(pid for pid in all_pids() if set(marks) <= set(environment(pid)))
+
+    def kill(self, role: str) -> None:
+        for pid in self.pids(role):
+            kill(pid)
+
+    def kill_everywhere(self, part: str) -> None:
+        """kill -9 a component on every node; the API server is only one."""
+        roles = ["api"] if part == "api" else [f"{node}/{part}" for node in self.nodes()]
+        for role in roles:
+            assert self.pids(role), f"{role} does not run"
+            self.kill(role)
+
+    def assert_no_address_is_double_or_leaked(self) -> None:
+        """Leases, pods' interfaces and pods' statuses come to name the same addresses, each once."""
+
+        def books():
+            wired = Counter(self._wired_addresses())
+            leased = Counter(address for node in self.nodes() for address in self.leases(node))
+            veths = sum(len(self.host_veths(node)) for node in self.nodes())
+            return wired, leased, Counter(self._told_addresses()), veths
+
+        def agree():
+            wired, leased, told, veths = books()
+            return wired == leased == told and veths == len(wired) and max(wired.values(), default=1) == 1
+
+        try:
+            eventually(agree, within=15, every=0.1)
+        except AssertionError:
+            wired, leased, told, veths = books()
+            raise AssertionError(f"wired {wired}\nleased {leased}\ntold {told}\nveths {veths}") from None
+
+    def _wired_addresses(self) -> list[str]:
+        found = []
+        for record in self.records().values():
+            if record["released"]:
+                continue
+            shown = json.loads(Namespace(record["netns"]).run("ip", "-json", "-4", "address", "show", "dev", "eth0"))
+            found += [address["local"] for address in shown[0]["addr_info"]]
+        return found
+
+    def _told_addresses(self) -> list[str]:
+        pods = self.get("pods", "--all-namespaces")["items"]
+        return [pod["status"]["podIP"] for pod in pods if pod["status"].get("podIP")]
+
+
+def is_ready(pod: dict) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def all_pids() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def environment(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def kill(pid: int) -> None:
+    """kill -9, and wait until it is gone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(descriptor)
+    eventually(lambda: not is_running(pid))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+# --- traffic
+
+
+def ask(source: Namespace, address: str, port: int = ECHO_PORT, *, udp: bool = False) -> Answer:
+    """Ask the echo program from inside a namespace. Raises OSError."""
+    return source.call(lambda: _ask_udp(address, port) if udp else _ask_tcp(address, port))
+
+
+def _ask_tcp(address: str, port: int) -> Answer:
+    with socket.create_connection((address, port), timeout=2) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        received = b""
+        while chunk := connection.recv(4096):
+            received += chunk
+    return _parsed(received.partition(b"\r\n\r\n")[2])
+
+
+def _ask_udp(address: str, port: int) -> Answer:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.settimeout(2)
+        sender.connect((address, port))
+        sender.send(b"?")
+        return _parsed(sender.recv(4096))
+
+
+def _parsed(body: bytes) -> Answer:
+    answer = json.loads(body)
+    return Answer(pod=answer["pod"], client=answer["client"].partition(":")[0])
+
+
+def tries(source: Namespace, address: str, port: int, count: int, *, udp: bool = False) -> list[str]:
+    """Return who answered each of so many requests."""
+    return [ask(source, address, port, udp=udp).pod for _ in range(count)]
+
+
+def is_strict_turn(answers: list[str], endpoints: set[str]) -> bool:
+    size = len(endpoints)
+    return set(answers[:size]) == endpoints and all(each == answers[i % size] for i, each in enumerate(answers))
+
+
+def await_endpoints(source, address, endpoints):
+    """Wait until exactly these answer, in strict turn."""
+
+    def settled():
+        try:
+            return is_strict_turn(tries(source, address, 80, 2 * len(endpoints)), endpoints)
+        except OSError:
+            return False
+
+    eventually(settled, within=10)
+
+
+def can_connect(source: Namespace, address: str, port: int) -> bool:
+    try:
+        ask(source, address, port)
+    except OSError:
+        return False
+    return True
+
+
+# --- objects
+
+
+def echo_pod(name: str, namespace: str, *, node: str = "", app: str = "echo", **spec) -> dict:
+    container = {
+        "name": "echo",
+        "image": "podwire/echo",
+        "ports": [{"name": "echo", "containerPort": ECHO_PORT}],
+        "readinessProbe": {"tcpSocket": {"port": "echo"}, "periodSeconds": 1},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": app}},
+        "spec": {"terminationGracePeriodSeconds": 2, "containers": [container]}
+        | ({"nodeName": node} if node else {})
+        | spec,
+    }
+
+
+def service(name: str, namespace: str, *, app: str = "echo", **spec) -> dict:
+    ports = [
+        {"name": "tcp", "port": 80, "targetPort": ECHO_PORT},
+        {"name": "udp", "port": 80, "targetPort": ECHO_PORT, "protocol": "UDP"},
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": {"app": app}, "ports": ports} | spec,
+    }

@@ -1,0 +1,46 @@
+"""One lab of three nodes for the whole session; each test gets a Kubernetes namespace of its own in it."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.cluster import Lab
+from tests.waiting import eventually
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    made = Lab("s")
+    try:
+        made.up("--nodes", "3")
+        yield made
+    finally:
+        made.destroy()
+    assert made.namespaces() == []
+    assert made.pids() == []
+    assert not made.root.exists()
+
+
+@pytest.fixture
+def space(lab: Lab) -> Iterator[str]:
+    """A Kubernetes namespace; everything in it is gone after the test."""
+    name = f"t-{secrets.token_hex(4)}"
+    lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    lab.kubectl("delete", "namespace", name, "--wait=false")
+    eventually(lambda: not lab.get("pods", "--namespace", name)["items"], within=20, every=0.1)
+
+
+@pytest.fixture
+def make_lab() -> Iterator:
+    """Make further labs; they are taken down after the test."""
+    made: list[Lab] = []
+
+    def make(label: str) -> Lab:
+        made.append(Lab(label))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.destroy()

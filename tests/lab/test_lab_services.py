@@ -1,0 +1,133 @@
+"""Services in the lab: real connections from pods and nodes, changes made with kubectl.
+
+Three echo pods, one a node, behind the Services `turn` and `sticky`; `lonely` has no pod, `self` only the asking one.
+"""
+
+import subprocess
+import time
+
+import pytest
+
+from tests.lab.cluster import ask, await_endpoints, can_connect, echo_pod, is_strict_turn, service, tries
+from tests.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def stage(lab):
+    space = "services"
+    lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
+    pods = [echo_pod(f"echo-{number}", space, node=f"node{number}") for number in (1, 2, 3)]
+    asking = echo_pod("asker", space, node="node2", app="asker")
+    lab.apply(
+        *pods,
+        asking,
+        service("turn", space),
+        service("sticky", space, sessionAffinity="ClientIP"),
+        service("lonely", space, app="nobody"),
+        service("self", space, app="asker"),
+    )
+    found = lab.ready_pods(space, 4)
+    for pod in found.values():
+        await_endpoints(pod.netns, lab.cluster_ip(space, "turn"), ECHOES)
+    yield space, found
+    lab.kubectl("delete", "namespace", space, "--wait=false")
+
+
+ECHOES = {"echo-1", "echo-2", "echo-3"}
+
+
+@pytest.mark.parametrize("udp", [False, True], ids=["TCP", "UDP"])
+def test_twelve_requests_from_each_node_are_answered_in_strict_turn(lab, stage, udp):
+    space, pods = stage
+    address = lab.cluster_ip(space, "turn")
+
+    for number in (1, 2, 3):
+        answers = tries(pods[f"echo-{number}"].netns, address, 80, 12, udp=udp)
+        assert is_strict_turn(answers, ECHOES), answers
+
+
+def test_a_node_itself_reaches_a_service(lab, stage):
+    space, _ = stage
+
+    assert is_strict_turn(tries(lab.node("node1"), lab.cluster_ip(space, "turn"), 80, 6), ECHOES)
+
+
+def test_a_client_with_affinity_stays_with_its_endpoint(lab, stage):
+    space, pods = stage
+
+    assert len(set(tries(pods["asker"].netns, lab.cluster_ip(space, "sticky"), 80, 12))) == 1
+
+
+def test_the_endpoint_sees_the_client_and_not_the_node(lab, stage):
+    space, pods = stage
+    answers = [ask(pods["asker"].netns, lab.cluster_ip(space, "turn"), 80) for _ in range(3)]
+
+    assert {answer.client for answer in answers} == {pods["asker"].address}
+
+
+def test_a_pod_reaches_itself_through_its_own_service(lab, stage):
+    space, pods = stage
+
+    assert tries(pods["asker"].netns, lab.cluster_ip(space, "self"), 80, 3) == ["asker"] * 3
+
+
+def test_a_service_without_endpoints_refuses_at_once(lab, stage):
+    space, pods = stage
+    address = lab.cluster_ip(space, "lonely")
+
+    with pytest.raises(ConnectionRefusedError):
+        ask(pods["asker"].netns, address, 80)
+    with pytest.raises(ConnectionRefusedError):
+        ask(pods["asker"].netns, address, 80, udp=True)
+
+
+def test_the_api_server_is_a_service_that_pods_reach(stage):
+    _, pods = stage
+
+    shown = pods["asker"].netns.run("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "https://10.96.0.1/version")
+    assert shown in {"200", "401"}
+
+
+def test_a_pod_deleted_with_kubectl_leaves_the_rotation_within_a_second_and_no_request_fails(lab, stage):
+    space, pods = stage
+    address, client = lab.cluster_ip(space, "turn"), pods["asker"].netns
+    last_answer = 0.0
+    argv = ["delete", "pod", "echo-3", "--namespace", space, "--wait=false"]
+    lab.kubectl(*argv)
+    deleted = time.monotonic()
+    while time.monotonic() < deleted + 1.5:
+        if ask(client, address, 80).pod == "echo-3":
+            last_answer = time.monotonic()
+
+    assert last_answer - deleted < 1.0
+    assert is_strict_turn(tries(client, address, 80, 6), {"echo-1", "echo-2"})
+
+    eventually(lambda: "echo-3" not in lab.pods(space), within=10, every=0.1)
+    lab.apply(echo_pod("echo-3", space, node="node3"))
+    await_endpoints(client, address, ECHOES)
+
+
+def test_a_pod_that_fails_its_readiness_probe_is_not_asked(lab, space):
+    pod = echo_pod("picky", space, node="node1")
+    pod["spec"]["containers"][0]["readinessProbe"] = {
+        "exec": {"command": ["test", "-e", f"/tmp/{space}"]},
+        "periodSeconds": 1,
+    }
+    lab.apply(pod, service("picky", space))
+    address = lab.cluster_ip(space, "picky")
+    eventually(lambda: lab.pods(space)["picky"].address, every=0.1)
+
+    assert not can_connect(lab.node("node2"), address, 80)
+    with open(f"/tmp/{space}", "w"):
+        try:
+            eventually(lambda: can_connect(lab.node("node2"), address, 80), within=10, every=0.05)
+        finally:
+            subprocess.run(["rm", f"/tmp/{space}"], check=True)
+    eventually(lambda: not can_connect(lab.node("node2"), address, 80), within=10, every=0.05)
+
+
+def test_the_ruleset_of_a_node_loads_back_into_stock_nft(lab, stage):
+    shown = lab.run("exec", "node1", "--", "nft", "list", "ruleset").stdout
+
+    assert "services/turn" in shown
+    lab.node("node1").run("nft", "-c", "-f", "-", stdin=shown)
