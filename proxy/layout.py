@@ -63,9 +63,9 @@ def hairpin_key(endpoint_id: int, target: Target) -> bytes:
 
 def chain_name(name: ServicePortName) -> str:
     """A name unique for the machine (the hash) and readable for people: svc-abcdefgh-default/web/http/tcp."""
-    path = f"{name.service.namespace}/{name.service.name}/{name.port}/{name.protocol.lower()}"
-    digest = base64.b32encode(hashlib.sha256(path.encode()).digest())[:8].decode().lower()
-    readable = _NOT_IN_A_NAME.sub("_", path.replace("//", "/"))
+    parts = (name.service.namespace, name.service.name, name.port, name.protocol.lower())
+    digest = base64.b32encode(hashlib.sha256("\0".join(parts).encode()).digest())[:8].decode().lower()
+    readable = _NOT_IN_A_NAME.sub("_", "/".join(part for part in parts if part))
     return f"{_CHAIN_PREFIX}{digest}-{readable[:_READABLE_MAX]}"
 
 
