@@ -25,7 +25,7 @@ class InvokeError(Exception):
     """A network cannot be used, or one of its plugins refused."""
 
 
-class NoNetwork(InvokeError):  # noqa: N818 - named for the answer, as callers read it
+class NoNetwork(InvokeError):
     """There is no usable configuration list."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -36,7 +36,7 @@ class NoNetwork(InvokeError):  # noqa: N818 - named for the answer, as callers r
         return f"CNI configuration {self.path}: {self.reason}"
 
 
-class PluginFailed(InvokeError):  # noqa: N818 - as above
+class PluginFailed(InvokeError):
     """A plugin answered with an error object, or with nothing that can be read."""
 
     def __init__(self, plugin: str, command: Command, *, code: int, msg: str, details: str = "") -> None:

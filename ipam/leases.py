@@ -53,7 +53,7 @@ class LeaseError(Exception):
     """The lease file refused."""
 
 
-class LeasesUnreadable(LeaseError):  # noqa: N818 - named for the answer, as callers read it
+class LeasesUnreadable(LeaseError):
     """The file is damaged, or is not a lease file of this version."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -64,7 +64,7 @@ class LeasesUnreadable(LeaseError):  # noqa: N818 - named for the answer, as cal
         return f"lease file {self.path}: {self.reason}; stop this node's pods and move the file away, or restore it from a copy"
 
 
-class LeasesBusy(LeaseError):  # noqa: N818 - as above
+class LeasesBusy(LeaseError):
     """Somebody has kept the file locked for too long."""
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +75,7 @@ class LeasesBusy(LeaseError):  # noqa: N818 - as above
         return f"lease file {self.path} stayed locked by another process; try again"
 
 
-class LeasesInaccessible(LeaseError):  # noqa: N818 - as above
+class LeasesInaccessible(LeaseError):
     """The file could not be read or written, for reasons of the disk or the file system."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -86,7 +86,7 @@ class LeasesInaccessible(LeaseError):  # noqa: N818 - as above
         return f"lease file {self.path}: {self.reason}; look at the disk and at who may write there"
 
 
-class AlreadyLeased(LeaseError):  # noqa: N818 - as above
+class AlreadyLeased(LeaseError):
     """The attachment has a lease."""
 
     def __init__(self, lease: Lease) -> None:
@@ -97,7 +97,7 @@ class AlreadyLeased(LeaseError):  # noqa: N818 - as above
         return f"{self.lease.claim.attachment} already has {self.lease.address}; delete it first"
 
 
-class LeaseLost(LeaseError):  # noqa: N818 - as above
+class LeaseLost(LeaseError):
     """The lease was given back by somebody else while its attachment was being wired."""
 
     def __init__(self, lease: Lease) -> None:

@@ -13,7 +13,7 @@ class PoolError(Exception):
     """An address could not be given."""
 
 
-class PoolExhausted(PoolError):  # noqa: N818 - named for the answer, as callers read it
+class PoolExhausted(PoolError):
     """Every address (or every subnet) of these networks is taken."""
 
     def __init__(self, *networks: IPv4Network, used: int, size: int, unit: str = "addresses") -> None:
@@ -25,7 +25,7 @@ class PoolExhausted(PoolError):  # noqa: N818 - named for the answer, as callers
         return f"{names} {verb} exhausted: {self.used} of {self.size} {self.unit} are in use; free some or configure a larger range"
 
 
-class NotInPool(PoolError):  # noqa: N818 - as above
+class NotInPool(PoolError):
     """The wanted address is not one this pool may give."""
 
     def __init__(self, address: IPv4Address, pool: "Pool") -> None:
@@ -36,7 +36,7 @@ class NotInPool(PoolError):  # noqa: N818 - as above
         return f"{self.address} cannot be given: {self.pool.network} gives {self.pool.first} to {self.pool.last} except {self.pool.exceptions}"
 
 
-class AddressInUse(PoolError):  # noqa: N818 - as above
+class AddressInUse(PoolError):
     """The wanted address already belongs to somebody."""
 
     def __init__(self, address: IPv4Address, owner: str = "") -> None:
@@ -47,7 +47,7 @@ class AddressInUse(PoolError):  # noqa: N818 - as above
         return f"{self.address} is already in use" + (f" by {self.owner}" if self.owner else "")
 
 
-class PoolTooSmall(PoolError):  # noqa: N818 - as above
+class PoolTooSmall(PoolError):
     """The network, or the part of it that was asked for, holds no address to give."""
 
     def __init__(self, network: IPv4Network, reason: str) -> None:
