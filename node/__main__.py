@@ -14,6 +14,7 @@ import structlog
 
 from cni import service
 from cni.host import linux_host
+from dataplane.errors import DataplaneError
 from dataplane.netlink.monitor import Monitor
 from dataplane.netlink.objects import Address
 from dataplane.nft.linux import LinuxNft
@@ -93,8 +94,8 @@ def _connection(kubeconfig: Path | None) -> Connection:
 
 def _run(connection: Connection, settings: Settings) -> None:
     stop = _signalled()
-    doors = Doors(host=linux_host(), nft=LinuxNft(masquerade.TABLE))
-    agent = Agent(lambda: Client(connection, user_agent="podwire-node"), settings, doors, Monitor())
+    doors, monitor = _doors()
+    agent = Agent(lambda: Client(connection, user_agent="podwire-node"), settings, doors, monitor)
     # The socket first: pods can be wired and unwired without the API server.
     cni_service = _serve(settings.paths.socket)
     log.info("node agent started", node=settings.identity.name, server=connection.server)
@@ -105,12 +106,21 @@ def _run(connection: Connection, settings: Settings) -> None:
     log.info("node agent stopped; routes, tables and files stay")
 
 
+def _doors() -> tuple[Doors, Monitor]:
+    try:
+        return Doors(host=linux_host(), nft=LinuxNft(masquerade.TABLE)), Monitor()
+    except (DataplaneError, OSError) as error:
+        raise click.ClickException(f"no access to the kernel's network, is this root? {error}") from error
+
+
 def _serve(path: Path) -> CniService:
     cni_service = CniService(path, _open_exchange)
     try:
         cni_service.start()
-    except (SocketTaken, OSError) as error:
+    except SocketTaken as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"--socket {path}: {error.strerror}: {error.filename}") from error
     return cni_service
 
 

@@ -6,6 +6,7 @@ shim to do the work itself.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -22,6 +23,7 @@ WORKERS: Final = 16
 # A client that sends slowly or never reads would hold a worker for ever.
 CLIENT_SECONDS: Final = 10.0
 _BACKLOG: Final = 1024
+_PATH_MAX: Final = 107  # struct sockaddr_un without the final NUL
 
 Exchange = Callable[[socket.socket], None]
 
@@ -120,7 +122,9 @@ def _lock(path: Path) -> int:
 
 def _listen(listener: socket.socket, path: Path) -> None:
     """Bind under another name first: whoever finds the socket finds it private and listening."""
-    prepared = path.with_name(f".{path.name}.new")
+    prepared = path.with_name(f".{path.name}")
+    if len(os.fsencode(prepared)) > _PATH_MAX:
+        raise OSError(errno.ENAMETOOLONG, f"longer than {_PATH_MAX - 1} bytes", str(path))
     prepared.unlink(missing_ok=True)
     listener.bind(str(prepared))
     prepared.chmod(0o600)

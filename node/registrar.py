@@ -25,6 +25,7 @@ class Registrar:
         self._client = open_client()
         self._identity = identity
         self._own_node = own_node
+        self._said: tuple[str, Claim] | None = None
 
     def reconnect(self) -> None:
         """Begin with new connections: one made from an address that this machine lost would wait out its timeouts."""
@@ -37,11 +38,13 @@ class Registrar:
         if node is None:
             self._create(claim)
             return
+        said = (node.metadata.resource_version, claim)
         patch = registration.status_patch(node, self._identity, claim, datetime.now(UTC))
-        if patch is None:
+        if patch is None or said == self._said:  # the watch is a little behind
             return
         try:
             self._patch(patch)
+            self._said = said
             log.info("node status written", **_said(claim))
         except NotFound:  # deleted a moment ago: the watch says so soon, and calls again
             log.info("node is gone from the API", node=self._identity.name)

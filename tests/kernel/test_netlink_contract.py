@@ -340,3 +340,38 @@ def test_without_a_way_it_is_not_found(world: World) -> None:
 def test_the_way_to_an_own_address_is_the_loopback(bridged: World) -> None:
     way = bridged.node.route_to(ip_address("10.1.0.1"))
     assert (way.device, way.source, way.gateway) == ("lo", ip_address("10.1.0.1"), None)
+
+
+FAR6 = ip_network("fd02::/64")
+TO_FAR6 = Route(destination=FAR6, gateway=ip_address("fd01::9"), device="br0", protocol=Protocol.PODWIRE)
+
+
+@pytest.fixture
+def bridged6(bridged: World) -> World:
+    bridged.node.add_address("br0", InterfaceAddress(interface=ip_interface("fd01::1/64")))
+    return bridged
+
+
+def test_an_ipv6_route_reads_back_is_replaced_and_deleted(bridged6: World) -> None:
+    moved = Route(destination=FAR6, gateway=ip_address("fd01::8"), device="br0", protocol=Protocol.PODWIRE)
+    seen = []
+    for change, route in (
+        (bridged6.node.add_route, TO_FAR6),
+        (bridged6.node.replace_route, moved),
+        (bridged6.node.delete_route, moved),
+        (bridged6.node.delete_route, moved),
+    ):
+        change(route)
+        seen.append(bridged6.node.routes(Protocol.PODWIRE))
+    assert seen == [(TO_FAR6,), (moved,), (), ()]
+
+
+def test_a_second_ipv6_route_to_the_same_destination_is_refused(bridged6: World) -> None:
+    bridged6.node.add_route(TO_FAR6)
+    with pytest.raises(AlreadyExists, match="add route fd02::/64"):
+        bridged6.node.add_route(TO_FAR6)
+
+
+def test_the_way_to_an_ipv6_neighbour_is_the_link_and_its_address(bridged6: World) -> None:
+    way = bridged6.node.route_to(ip_address("fd01::9"))
+    assert (way.device, way.source, way.gateway) == ("br0", ip_address("fd01::1"), None)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kube import resources
+from tests import namespaces
 from tests.node_cluster import Agent, ClusterOfAgents, cluster
 from tests.waiting import eventually
 
@@ -140,6 +141,15 @@ def call_plugin(node: Agent, command: str, pod) -> dict:
     return json.loads(node.namespace.run("env", *variables, str(node.plugin), stdin=json.dumps(conf)) or "{}")
 
 
+def test_a_restarted_agent_frees_the_leases_of_pods_that_are_gone(made: ClusterOfAgents, pair) -> None:
+    agent = pair[0]
+    with namespaces.namespace("gone") as pod:
+        call_plugin(agent, "ADD", pod)
+        agent.end(signal.SIGKILL)
+    agent.start()
+    eventually(lambda: 'event="leases without a pod freed"' in agent.log, within=30)
+
+
 def test_a_node_that_joins_is_routed_to_and_one_that_leaves_is_not(made: ClusterOfAgents, pair) -> None:
     with another_node(made, "n3", "192.0.2.3") as pod_cidr:
         joined = f"{pod_cidr} via 192.0.2.3 dev eth0"
@@ -196,7 +206,7 @@ def test_a_restart_changes_nothing_in_the_kernel_and_says_nothing_new(made: Clus
 def watching(agent: Agent) -> Iterator[Callable[[], str]]:
     """What `ip monitor` and `nft monitor` print from now on; each has been seen to print before."""
     with contextlib.ExitStack() as stack:
-        logs = [watch(stack, agent, command) for command in ("ip monitor route", "nft monitor")]
+        logs = [watch(stack, agent, command) for command in ("ip -4 monitor route", "nft monitor")]
 
         def both_print() -> bool:
             agent.namespace.run("ip", "route", "add", "203.0.113.0/24", "dev", "eth0")

@@ -179,3 +179,8 @@ def test_a_path_that_cannot_be_a_socket_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         CniService(tmp_path / "file" / "cni.sock", lambda: echo).start()
+
+
+def test_a_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="longer than 106 bytes"):
+        CniService(tmp_path / ("x" * 107), lambda: echo).start()
