@@ -1,13 +1,14 @@
 """The kernel's links, addresses and routes, behind the `Netlink` interface.
 
-pyroute2's message classes encode and decode; the exchange itself is `transport`'s. Requests name links by name where
+pyroute2's message classes encode and decode, except routes, which are many; the exchange is `transport`'s. Requests name links by name where
 the kernel allows it, so that nothing happens between a look-up and its use.
 """
 
 import errno
+import functools
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
@@ -15,6 +16,8 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from dataplane.errors import DataplaneError, NotFound
+from dataplane.netlink import decode
+from dataplane.netlink.decode import RTN_UNICAST
 from dataplane.netlink.objects import (
     Address,
     Bridge,
@@ -27,6 +30,7 @@ from dataplane.netlink.objects import (
     VethPair,
 )
 from dataplane.netlink.transport import (
+    HEADER_BYTES,
     NLM_F_ACK,
     NLM_F_CREATE,
     NLM_F_DUMP,
@@ -47,12 +51,9 @@ RTM_GETADDR = 22
 RTM_NEWROUTE = 24
 RTM_DELROUTE = 25
 RTM_GETROUTE = 26
-RTN_UNICAST = 1
 RT_TABLE_MAIN = 254
 RTEXT_FILTER_SKIP_STATS = 1 << 3
 IFF_UP = 1
-
-_SCOPES = {int(scope): scope for scope in Scope}
 
 Attributes = list[tuple[str, Any]]
 
@@ -164,8 +165,7 @@ class LinuxNetlink:
             message["table"] = RT_TABLE_MAIN
             message["proto"] = protocol or 0
             answers = self._request(f"list routes of protocol {protocol or 'any'}", message, NLM_F_DUMP)
-            decoded = (_decoded(rtmsg, answer) for answer in answers)
-            found += [self._route(answer) for answer in decoded if answer["type"] == RTN_UNICAST]
+            found += self._routes(answer for answer in answers if decode.is_unicast(_body(answer)))
         return tuple(route for route in found if not route.destination.is_link_local)
 
     def add_route(self, route: Route) -> None:
@@ -199,19 +199,12 @@ class LinuxNetlink:
     def route_to(self, address: Address) -> Route:
         message = _route_message(RTM_GETROUTE, _family(address), [("RTA_DST", str(address))])
         message["dst_len"] = address.max_prefixlen
-        return self._route(_decoded(rtmsg, self._request(f"route to {address}", message)[0]))
+        (route,) = self._routes(self._request(f"route to {address}", message))
+        return route
 
-    def _route(self, message: Any) -> Route:
-        family = message["family"]
-        index = message.get_attr("RTA_OIF")
-        return Route(
-            destination=_network(message.get_attr("RTA_DST"), message["dst_len"], family),
-            gateway=_address(message.get_attr("RTA_GATEWAY")),
-            device=self._transport.name_of(index) if index else None,
-            source=_address(message.get_attr("RTA_PREFSRC")),
-            scope=_SCOPES.get(message["scope"]),
-            protocol=message["proto"],
-        )
+    def _routes(self, answers: Iterable[bytes]) -> list[Route]:
+        name_of = functools.cache(self._transport.name_of)
+        return [decode.route(_body(answer), name_of) for answer in answers]
 
     def _request(self, text: str, message: Any, flags: int = NLM_F_ACK) -> list[bytes]:
         header = message["header"]
@@ -311,10 +304,5 @@ def _family(address: Address | Interface | Network) -> int:
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
-def _address(text: str | None) -> Address | None:
-    return ipaddress.ip_address(text) if text else None
-
-
-def _network(text: str | None, prefix: int, family: int) -> Network:
-    default: Mapping[int, str] = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
-    return ipaddress.ip_network(f"{text or default[family]}/{prefix}")
+def _body(answer: bytes) -> bytes:
+    return answer[HEADER_BYTES:]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from dataplane import netns
 from dataplane.errors import DataplaneError, NotFound, from_errno
+from dataplane.netlink.decode import attributes
 
 # include/uapi/linux/netlink.h
 NETLINK_ROUTE = 0
@@ -40,6 +41,7 @@ SIOCGIFINDEX = 0x8933
 IFNAMSIZ = 16
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port
+HEADER_BYTES = _HEADER.size
 _SEQUENCE_OFFSET = 8
 _BUFFER = 1 << 16  # the kernel fills at most 32 KiB per read of a dump
 _DUMP_ATTEMPTS = 10
@@ -161,10 +163,5 @@ def _explanation(message: Message) -> str:
     """The kernel's own words, an attribute after the copy of the request's header."""
     if message.type != NLMSG_ERROR or not message.flags & NLM_F_ACK_TLVS:
         return ""
-    offset = 4 + _HEADER.size
-    while offset + 4 <= len(message.body):
-        length, kind = struct.unpack_from("=HH", message.body, offset)
-        if kind == NLMSGERR_ATTR_MSG:
-            return message.body[offset + 4 : offset + length].rstrip(b"\0").decode(errors="replace")
-        offset += max(length, 4) + (-length % 4)
-    return ""
+    words = attributes(message.body, 4 + _HEADER.size).get(NLMSGERR_ATTR_MSG, b"")
+    return words.rstrip(b"\0").decode(errors="replace")
