@@ -14,6 +14,7 @@ from flask import Response, request
 
 from api import negotiation, parameters, patching
 from api.encoding import encode
+from api.known_fields import FieldValidation
 from api.model import Object
 from api.negotiation import Shape
 from api.parameters import Page
@@ -67,23 +68,31 @@ class Views:
 
     def create(self, namespace: str | None = None) -> Response:
         negotiation.accepted(request.headers.get("Accept"))
-        created = self._registry.create(self._resource, namespace, self._body(), self._options())
-        return json_response(encode(created), 201)
+        validation = self._validation()
+        body = self._body()
+        created = self._registry.create(self._resource, namespace, _checked(validation, body), self._options())
+        return _written(created, validation, 201)
 
     def replace(self, name: str, namespace: str | None = None, subresource: str | None = None) -> Response:
         negotiation.accepted(request.headers.get("Accept"))
-        options = self._options(subresource)
-        return json_response(encode(self._registry.replace(self._resource, namespace, name, self._body(), options)))
+        validation = self._validation()
+        body, options = self._body(), self._options(subresource)
+        return _written(
+            self._registry.replace(self._resource, namespace, name, _checked(validation, body), options), validation
+        )
 
     def patch(self, name: str, namespace: str | None = None, subresource: str | None = None) -> Response:
         negotiation.accepted(request.headers.get("Accept"))
         kind = negotiation.sent_type(request.headers.get("Content-Type"), *patching.CONTENT_TYPES)
         document = parameters.json_body(request.get_data())
+        validation, options = self._validation(), self._options(subresource)
         if kind == patching.APPLY:
-            return self._apply(name, namespace, document, self._options(subresource))
+            applying = self._applying(_checked(validation, document))
+            obj, created = self._registry.apply(self._resource, namespace, name, applying.change, options)
+            return _written(obj, validation, 201 if created else 200)
         change = patching.change(self._resource, document, kind)
-        options = self._options(subresource)
-        return json_response(encode(self._registry.update(self._resource, namespace, name, change, options)))
+        obj = self._registry.update(self._resource, namespace, name, lambda old: validation.check(change(old)), options)
+        return _written(obj, validation)
 
     def delete(self, name: str, namespace: str | None = None) -> Response:
         negotiation.accepted(request.headers.get("Accept"))
@@ -110,13 +119,14 @@ class Views:
         except NotFound:
             return  # somebody else was faster, which is what the client wants
 
-    def _apply(self, name: str, namespace: str | None, document: Any, options: Options) -> Response:
+    def _applying(self, document: Any) -> server_side.Applying:
         if not (manager := request.args.get("fieldManager")):
             raise BadRequest("fieldManager is required for apply patches: name who owns the fields")
         force = parameters.flag(request.args, "force")
-        applying = server_side.Applying(self._resource, document, manager=manager, force=force, now=self._now())
-        obj, created = self._registry.apply(self._resource, namespace, name, applying.change, options)
-        return json_response(encode(obj), 201 if created else 200)
+        return server_side.Applying(self._resource, document, manager=manager, force=force, now=self._now())
+
+    def _validation(self) -> FieldValidation:
+        return FieldValidation(self._resource, request.args.get("fieldValidation"))
 
     def _watch(self, namespace: str | None) -> Response:
         answer = self._rendering(Shape.TABLE, Shape.METADATA)
@@ -181,6 +191,20 @@ class Views:
                 "uid": metadata["uid"],
             }
         )
+
+
+def _checked(validation: FieldValidation, body: Any) -> Any:
+    """The body, checked if it is an object at all; if it is not, the registry says so."""
+    return validation.check(body) if isinstance(body, dict) else body
+
+
+def _written(obj: Object, validation: FieldValidation, status: int = 200) -> Response:
+    response = json_response(encode(obj), status)
+    for warning in validation.warnings:
+        # RFC 7234, 5.5: 299 is a warning to show to the user, in quotes and ASCII.
+        escaped = warning.encode("unicode_escape").decode().replace('"', '\\"')
+        response.headers.add("Warning", f'299 - "{escaped}"')
+    return response
 
 
 def _after(cut: Cut, page: Page, topic: Topic) -> Sequence[Kept]:

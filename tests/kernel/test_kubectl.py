@@ -300,6 +300,13 @@ def test_a_port_out_of_range_names_field_and_value(api, space):
     assert 'The Service "web" is invalid: spec.ports[0].port: Invalid value: 80000' in refused
 
 
+def test_a_misspelt_field_is_named(api, space):
+    refused = api.kubectl(*space, "apply", "-f", "-", stdin=service().replace("targetPort", "targetport"), check=False)
+
+    assert 'strict decoding error: unknown field "spec.ports[0].targetport"' in refused
+    assert api.kubectl(*space, "get", "services", "-o", "name") == ""
+
+
 def test_a_cluster_ip_that_is_taken_is_refused(api, space):
     clash = service().replace("spec:", "spec:\n  clusterIP: 10.96.0.1")
 

@@ -121,10 +121,9 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "headers", "code", "reason"), [row[1:] for row in ERRORS], ids=[row[0] for row in ERRORS]
-)
-def test_every_error_is_a_status(client, method, path, body, headers, code, reason):
+@pytest.mark.parametrize("row", ERRORS, ids=[row[0] for row in ERRORS])
+def test_every_error_is_a_status(client, row):
+    _, method, path, body, headers, code, reason = row
     client.registry.create(WIDGETS, "home", widget("there"))
     answered, status = client(method, path, body, **headers)
 

@@ -110,26 +110,23 @@ def test_deleting_with_garbage(flask, path, body):
     assert_explained(flask.delete(f"{path}/there", data=body, content_type="application/json", headers=HEADERS))
 
 
+PARAMETERS = [
+    "labelSelector",
+    "fieldSelector",
+    "limit",
+    "continue",
+    "resourceVersion",
+    "resourceVersionMatch",
+    "includeObject",
+    "dryRun",
+]
+ARGUMENTS = ["a=b", "metadata.name=x", "5", "0", "-1", "1e9", "Exact", "bnVsbA", "eyJydiI6MX0"]
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     path=st.sampled_from(COLLECTIONS),
-    query=st.dictionaries(
-        st.sampled_from(
-            [
-                "labelSelector",
-                "fieldSelector",
-                "limit",
-                "continue",
-                "resourceVersion",
-                "resourceVersionMatch",
-                "includeObject",
-                "dryRun",
-                "gracePeriodSeconds",
-            ]
-        ),  # fmt: skip
-        st.text(max_size=12)
-        | st.sampled_from(["a=b", "metadata.name=x", "5", "0", "-1", "1e9", "Exact", "bnVsbA", "eyJydiI6MX0"]),
-    ),
+    query=st.dictionaries(st.sampled_from(PARAMETERS), st.text(max_size=12) | st.sampled_from(ARGUMENTS)),
 )
 def test_listing_with_garbage(flask, path, query):
     assert_explained(flask.get(path, query_string=query, headers=HEADERS))
@@ -154,7 +151,7 @@ def test_a_bottomless_body(flask, opening):
 
 def test_numbers_no_computer_holds(flask):
     for number in ("1e999", "-1e999", "9" * 5000, "NaN", "Infinity"):
-        body = '{"metadata":{"name":"n"},"spec":{"x":%s}}' % number
+        body = f'{{"metadata":{{"name":"n"}},"spec":{{"x":{number}}}}}'
         assert_explained(flask.post(COLLECTIONS[0], data=body, content_type="application/json", headers=HEADERS))
     assert_all_collections_list(flask)
 
@@ -201,3 +198,18 @@ def test_a_protobuf_field_nobody_knows_is_refused_rather_than_lost(flask):
 
     assert answer.status_code == 400
     assert "field 99" in json.loads(answer.get_data())["message"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "warns"), [("Strict", 400, False), ("Warn", 200, True), ("", 200, True), ("Ignore", 200, False)]
+)
+def test_a_field_nobody_knows_is_refused_warned_of_or_ignored_as_asked(flask, mode, code, warns):
+    flask.post(COLLECTIONS[3], json={"metadata": {"name": "typo"}, "spec": {"ports": [{"port": 80}]}}, headers=HEADERS)
+    patch = {"spec": {"ports": [{"port": 80, 'targetport\n"ü': 1}]}}
+    path = f"{COLLECTIONS[3]}/typo?dryRun=All&fieldValidation={mode}"
+    answer = flask.patch(path, json=patch, headers=HEADERS | {"Content-Type": patching.MERGE})
+
+    assert answer.status_code == code
+    assert bool(answer.headers.getlist("Warning")) is warns
+    if code == 400:
+        assert 'unknown field "spec.ports[0].targetport' in json.loads(answer.get_data())["message"]

@@ -47,7 +47,7 @@ def test_what_was_created_is_read_back_equal(registry):
 def test_a_name_is_taken_once(registry):
     registry.create(WIDGETS, "home", widget("a"))
 
-    with pytest.raises(AlreadyExists, match='widgets.test.podwire "a" already exists'):
+    with pytest.raises(AlreadyExists, match=r'widgets\.test\.podwire "a" already exists'):
         registry.create(WIDGETS, "home", widget("a"))
 
 
