@@ -7,7 +7,7 @@ import time
 import pytest
 
 from lab import processes
-from lab.processes import Process
+from lab.process import Process
 from tests.waiting import eventually
 
 
@@ -75,7 +75,8 @@ def test_processes_are_found_by_lab_and_role_oldest_first(spawn, lab_folder):
     young = spawn("sleep", "60", role="node1/agent")
     other = spawn("sleep", "60", role="api")
 
-    assert {"node1/agent": [old, young], "api": [other]} == processes.of_lab(lab_folder)
+    # The kernel shows a new program's environment a moment after it has begun to run.
+    eventually(lambda: processes.of_lab(lab_folder) == {"node1/agent": [old, young], "api": [other]})
 
 
 def test_a_folder_whose_name_only_begins_the_same_is_another_lab(spawn, lab_folder):
