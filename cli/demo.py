@@ -11,10 +11,9 @@ from rich.table import Table
 from cli.steps import ConsoleProgress
 from lab import spelling
 from lab.demo import experiments, scene
-from lab.demo.findings import LONGEST_WITHDRAWAL, Finding, Pings, Pinned, Turns, Withdrawal
+from lab.demo.findings import LONGEST_WITHDRAWAL, Answer, Finding, Pings, Pinned, Turns, Withdrawal
 from lab.demo.scene import NAMESPACE, Scene
 from lab.plan import Lab
-from lab.traffic import Answer
 
 _OKAY = "[green]✓[/green]"
 _BROKEN = "[red]✗[/red]"

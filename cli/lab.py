@@ -20,7 +20,8 @@ from lab import logs as log_files
 from lab.errors import LabError, OptionError
 from lab.plan import Lab
 
-console = Console()
+# What is not a terminal has no width to keep to.
+console = Console(width=None if sys.stdout.isatty() else 200)
 complaints = Console(stderr=True)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -155,9 +156,16 @@ def show(name: str, state_root: Path) -> None:
 @NAME
 @STATE_ROOT
 @click.option("--all", "every", is_flag=True, help="Every lab of this state folder.")
-@needs_root
 def down(name: str, state_root: Path, *, every: bool) -> None:
     """Take a lab down: nothing of it is left."""
+    if every and not state_root.exists():
+        console.print(f"no labs in {state_root}", highlight=False, soft_wrap=True)
+    else:
+        take_down_labs(name, state_root, every=every)
+
+
+@needs_root
+def take_down_labs(name: str, state_root: Path, *, every: bool) -> None:
     names = state.names(state_root) if every else (name,)
     for each in names:
         console.print(f"[bold]lab {each}[/bold]", highlight=False)
@@ -190,7 +198,15 @@ def list_labs(state_root: Path) -> None:
     if not names:
         console.print("no labs; make one: podwire lab up", highlight=False)
         return
-    tables.print_labs(console, tuple(survey.survey(state.load(state_root, each)) for each in names))
+    tables.print_labs(console, {each: _survey_if_readable(state_root, each) for each in names})
+
+
+def _survey_if_readable(state_root: Path, name: str) -> survey.LabState | str:
+    """Return what the lab is like, or why nobody can say."""
+    try:
+        return survey.survey(state.load(state_root, name))
+    except LabError as error:
+        return error.problem
 
 
 @lab.command()

@@ -1,6 +1,9 @@
 """The tables of `podwire lab`."""
 
+from collections.abc import Mapping
+
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lab.survey import ComponentState, LabState, PodState
@@ -22,7 +25,7 @@ def print_status(console: Console, status: LabState) -> None:
     )
     if status.api_problem:
         console.print(
-            f"[red]the API server does not answer:[/red] {status.api_problem}", highlight=False, soft_wrap=True
+            f"[red]the API server does not answer:[/red] {escape(status.api_problem)}", highlight=False, soft_wrap=True
         )
     console.print()
     nodes = _table("NODE", "ADDRESS", "NAMESPACE", "POD CIDR", "READY", "PODS")
@@ -39,7 +42,7 @@ def print_status(console: Console, status: LabState) -> None:
 
 def _component_row(component: ComponentState) -> tuple[str, ...]:
     if component.pid is None:
-        note = f"[red]not running[/red] {component.note}".strip()
+        note = f"[red]not running[/red] {escape(component.note)}".strip()
         return (component.name, "-", "-", str(component.restarts), note)
     return (component.name, str(component.pid), duration(component.seconds), str(component.restarts), "")
 
@@ -64,15 +67,14 @@ def print_pods(console: Console, pods: tuple[PodState, ...]) -> None:
     console.print(table)
 
 
-def print_labs(console: Console, labs: tuple[LabState, ...]) -> None:
+def print_labs(console: Console, labs: Mapping[str, LabState | str]) -> None:
+    """Print one row a lab; a lab that cannot be read shows why."""
     table = _table("LAB", "NODES", "PODS", "API SERVER", "STATE")
-    for status in labs:
+    for name, status in labs.items():
+        if isinstance(status, str):
+            table.add_row(name, "-", "-", "-", f"[red]{escape(status)}[/red]")
+            continue
         state = "[green]running[/green]" if status.is_well else "[red]needs podwire lab up[/red]"
-        table.add_row(
-            status.lab.name,
-            str(status.lab.node_count),
-            str(sum(node.pods for node in status.nodes)),
-            f"https://127.0.0.1:{status.lab.api_port}",
-            state,
-        )
+        pods = sum(node.pods for node in status.nodes)
+        table.add_row(name, str(status.lab.node_count), str(pods), f"https://127.0.0.1:{status.lab.api_port}", state)
     console.print(table)

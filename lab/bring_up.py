@@ -20,7 +20,7 @@ from kube.objects import Node
 from lab import cluster, plan, processes, spelling, state, supervisor, topology
 from lab.errors import LabError, OptionError, StepError
 from lab.plan import Component, Lab, NodePlan
-from lab.processes import Process
+from lab.process import Process
 from lab.progress import Progress, Step
 
 _PATIENCE = 30.0  # seconds for any one step

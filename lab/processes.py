@@ -12,11 +12,11 @@ import select
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from dataplane import netns
+from lab.process import Process
 
 LAB: Final = "PODWIRE_LAB"
 ROLE: Final = "PODWIRE_ROLE"
@@ -24,14 +24,6 @@ NETNS: Final = "PODWIRE_NETNS"
 PASSED_SOCKET: Final = 3
 
 _PROC: Final = Path("/proc")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """A process for good: `started` is the moment it was made, in the kernel's ticks since the machine booted."""
-
-    pid: int
-    started: int
 
 
 def lookup(pid: int) -> Process | None:

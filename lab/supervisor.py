@@ -24,7 +24,7 @@ from dataplane import netns
 from dataplane.errors import DataplaneError
 from lab import logs, plan, processes, state, supervision, topology
 from lab.plan import Component, Lab, Listener
-from lab.processes import Process
+from lab.process import Process
 from lab.supervision import History
 
 log = structlog.get_logger(__name__)

@@ -10,8 +10,9 @@ from kube.objects import Node, Pod
 from lab import cluster, plan, processes, spelling, state, supervisor
 from lab.errors import LabError
 from lab.plan import Lab
-from lab.processes import Process
-from lab.runner.records import Records, SandboxRecord
+from lab.process import Process
+from lab.runner.record import SandboxRecord
+from lab.runner.records import Records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

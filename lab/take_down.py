@@ -10,7 +10,7 @@ from pathlib import Path
 from lab import processes, spelling, state, supervisor, topology
 from lab.bring_up import owner_of_namespaces
 from lab.errors import LabError
-from lab.processes import Process
+from lab.process import Process
 from lab.progress import Progress
 
 _GRACE = 5.0  # seconds for the programs to end by themselves

@@ -5,7 +5,8 @@ import threading
 import time
 from dataclasses import dataclass
 
-from lab import kubectl, traffic
+from lab import kubectl
+from lab.demo import traffic
 from lab.demo.findings import Pings, Pinned, Turns, Withdrawal
 from lab.demo.scene import NAMESPACE, PORT, Member, Scene
 

@@ -4,9 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from lab.traffic import Answer
-
 LONGEST_WITHDRAWAL = 1.0  # seconds a deleted pod may go on answering
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Who answered a request; `failure` says why nobody did, and then the rest is empty."""
+
+    pod: str = ""
+    node: str = ""
+    client: str = ""
+    failure: str = ""
 
 
 class Finding(Protocol):

@@ -11,7 +11,8 @@ from pathlib import Path
 from kube.http import Client
 from kube.objects import Pod, Service
 from kube.resources import SERVICES
-from lab import cluster, kubectl, spelling, survey, traffic
+from lab import cluster, kubectl, spelling, survey
+from lab.demo import traffic
 from lab.errors import LabError
 from lab.plan import Lab
 

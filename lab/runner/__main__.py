@@ -24,7 +24,8 @@ from lab.runner.containers import Launcher
 from lab.runner.network import PluginNetwork
 from lab.runner.pod import PodHost, PodWorker
 from lab.runner.publisher import PodKey, Publisher, key_of
-from lab.runner.records import Records, SandboxRecord
+from lab.runner.record import SandboxRecord
+from lab.runner.records import Records
 from lab.runner.sandboxes import Sandboxes
 
 log = structlog.get_logger(__name__)

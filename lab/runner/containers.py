@@ -15,9 +15,10 @@ import structlog
 from dataplane import netns
 from kube.objects import Container, Pod
 from lab import processes, supervision, topology
-from lab.runner import images, probes, status
-from lab.runner.probes import Readiness
-from lab.runner.records import ContainerRecord, Records, SandboxRecord
+from lab.process import Process
+from lab.runner import images, probes, readiness, status
+from lab.runner.record import ContainerRecord, SandboxRecord
+from lab.runner.records import Records
 from lab.runner.status import Waiting
 from lab.supervision import History
 
@@ -36,7 +37,7 @@ class Launcher:
     records: Records
     variables: Mapping[str, str]
 
-    def start(self, pod: Pod, container: Container, record: SandboxRecord) -> processes.Process:
+    def start(self, pod: Pod, container: Container, record: SandboxRecord) -> Process:
         """Start a container's command inside the pod's namespace. Raises ImageError, OSError, DataplaneError."""
         argv = images.command(container)
         variables = {
@@ -85,7 +86,7 @@ class RunningContainer:
     def __init__(self, container: Container, launcher: Launcher) -> None:
         self.container = container
         self._launcher = launcher
-        self._readiness: Readiness | None = None
+        self._readiness: readiness.Readiness | None = None
         self._history = History()
         self._waiting: Waiting | None = None
 
@@ -103,7 +104,7 @@ class RunningContainer:
         if record.process is None and not status.has_finished(pod, record) and now >= self._history.start_at:
             record = self._start(pod, sandbox, record, now)
         if record.process is not None:
-            self._readiness = self._readiness or probes.first(self.container.readiness_probe, now)
+            self._readiness = self._readiness or readiness.first(self.container.readiness_probe, now)
             self._probe(sandbox, now)
         return sandbox.with_container(record)
 
@@ -156,6 +157,6 @@ class RunningContainer:
             failure = self._launcher.run_probe(probe.exec.command, sandbox, seconds=probe.timeout_seconds)
         else:
             failure = probes.ask(probe, self.container, sandbox.address)
-        self._readiness = probes.after(before, probe, failure=failure, now=time.monotonic())
+        self._readiness = readiness.after(before, probe, failure=failure, now=time.monotonic())
         if self._readiness.ready != before.ready:
             log.info("readiness changed", container=self.container.name, ready=self._readiness.ready, why=failure)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cni import invoke
 from lab import topology
-from lab.runner.records import SandboxRecord
+from lab.runner.record import SandboxRecord
 from lab.runner.sandboxes import NetworkError
 
 

@@ -21,10 +21,12 @@ from dataplane.errors import DataplaneError
 from kube.backoff import Backoff
 from kube.objects import Pod
 from lab import processes
+from lab.process import Process
 from lab.runner import status
 from lab.runner.containers import Launcher, RunningContainer
 from lab.runner.publisher import PodKey, Publisher
-from lab.runner.records import Records, SandboxRecord
+from lab.runner.record import SandboxRecord
+from lab.runner.records import Records
 from lab.runner.sandboxes import NetworkError, Sandboxes
 from lab.runner.status import Observed, Waiting
 
@@ -238,7 +240,7 @@ class PodWorker:
             os.eventfd_read(self._wake)
 
 
-def _processes(record: SandboxRecord) -> tuple[processes.Process, ...]:
+def _processes(record: SandboxRecord) -> tuple[Process, ...]:
     return tuple(container.process for container in record.containers if container.process is not None)
 
 

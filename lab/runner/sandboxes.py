@@ -16,7 +16,8 @@ from dataplane.errors import DataplaneError, NotFound
 from dataplane.netlink.linux import LinuxNetlink
 from kube.objects import Pod
 from lab import processes, topology
-from lab.runner.records import Records, SandboxRecord
+from lab.runner.record import SandboxRecord
+from lab.runner.records import Records
 
 
 class Network(Protocol):
@@ -47,6 +48,8 @@ class Sandboxes:
 
     def make(self, pod: Pod) -> SandboxRecord:
         """Make and wire a namespace for a pod. What is half made when it fails has been taken down again."""
+        if pod.spec.host_network:
+            raise NetworkError("hostNetwork=true: a lab gives every pod a network of its own; leave it out")
         container_id = secrets.token_hex(32)
         record = SandboxRecord(
             uid=pod.metadata.uid,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from kube.objects import Container, Pod
-from lab.runner.records import ContainerRecord, SandboxRecord
+from lab.runner.record import ContainerRecord, SandboxRecord
 
 Phase = Literal["Pending", "Running", "Succeeded", "Failed"]
 CREATING: Final = "ContainerCreating"

@@ -91,12 +91,15 @@ class Lab:
         found = {}
         for pod in self.get("pods", "--namespace", namespace)["items"]:
             record = records.get(pod["metadata"]["uid"], {})
+            address = pod["status"].get("podIP", "")
+            # A status that is older than the sandbox it should describe says nothing.
+            is_current = address == record.get("address")
             found[pod["metadata"]["name"]] = PodSeen(
                 name=pod["metadata"]["name"],
                 uid=pod["metadata"]["uid"],
                 node=pod["spec"].get("nodeName", ""),
-                address=pod["status"].get("podIP", ""),
-                ready=is_ready(pod) and "deletionTimestamp" not in pod["metadata"],
+                address=address,
+                ready=is_current and is_ready(pod) and "deletionTimestamp" not in pod["metadata"],
                 netns=Namespace(record.get("netns", "")),
             )
         return found

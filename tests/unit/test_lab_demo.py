@@ -6,9 +6,8 @@ import msgspec
 import pytest
 
 from lab.demo import scene
-from lab.demo.findings import Pings, Pinned, Turns, Withdrawal, is_strict_turn
+from lab.demo.findings import Answer, Pings, Pinned, Turns, Withdrawal, is_strict_turn
 from lab.plan import Lab
-from lab.traffic import Answer
 
 THREE = frozenset({"web-1", "web-2", "web-3"})
 

@@ -21,9 +21,10 @@ from kube.objects import (
     TcpSocket,
 )
 from lab import state
-from lab.processes import Process
-from lab.runner import images, probes
-from lab.runner.records import ContainerRecord, Records, SandboxRecord
+from lab.process import Process
+from lab.runner import images, probes, readiness
+from lab.runner.record import ContainerRecord, SandboxRecord
+from lab.runner.records import Records
 
 POD = Pod(metadata=ObjectMeta(name="web-1", namespace="demo", uid="u1"), spec=PodSpec(node_name="node1"))
 EVERY_SECOND = Probe(tcp_socket=TcpSocket(port=80), period_seconds=1)
@@ -65,11 +66,11 @@ def test_variables_come_from_the_pod_and_from_its_spec():
 
 
 def test_a_container_without_a_probe_is_ready_at_once():
-    assert probes.first(None, 10.0).ready
+    assert readiness.first(None, 10.0).ready
 
 
 def test_a_probe_waits_for_its_initial_delay():
-    first = probes.first(Probe(initial_delay_seconds=3), 10.0)
+    first = readiness.first(Probe(initial_delay_seconds=3), 10.0)
 
     assert (first.ready, first.next_at) == (False, 13.0)
 
@@ -77,8 +78,8 @@ def test_a_probe_waits_for_its_initial_delay():
 def test_before_it_was_ever_ready_a_container_is_asked_more_often():
     probe = Probe(period_seconds=10)
 
-    eager = probes.after(probes.first(probe, 0.0), probe, failure="refused", now=0.0)
-    calm = probes.after(eager, probe, failure="", now=1.0)
+    eager = readiness.after(readiness.first(probe, 0.0), probe, failure="refused", now=0.0)
+    calm = readiness.after(eager, probe, failure="", now=1.0)
 
     assert eager.next_at < 1.0
     assert calm.next_at == 11.0
@@ -86,11 +87,11 @@ def test_before_it_was_ever_ready_a_container_is_asked_more_often():
 
 def test_thresholds_decide_when_readiness_changes():
     probe = Probe(period_seconds=1, success_threshold=2, failure_threshold=3)
-    readiness = probes.first(probe, 0.0)
+    found = readiness.first(probe, 0.0)
     said = []
     for failure in ("", "", "no", "no", "no", "", ""):
-        readiness = probes.after(readiness, probe, failure=failure, now=0.0)
-        said.append(readiness.ready)
+        found = readiness.after(found, probe, failure=failure, now=0.0)
+        said.append(found.ready)
 
     assert said == [False, True, True, True, False, False, True]
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kube.objects import Container, ObjectMeta, Pod, PodSpec
-from lab.processes import Process
+from lab.process import Process
 from lab.runner import status
-from lab.runner.records import ContainerRecord, SandboxRecord
+from lab.runner.record import ContainerRecord, SandboxRecord
 from lab.runner.status import Observed, Waiting
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

@@ -4,7 +4,6 @@ import re
 import socket
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -12,6 +11,7 @@ import msgspec
 
 from dataplane import netns
 from lab import topology
+from lab.demo.findings import Answer
 
 _LIMIT: Final = 4096
 _REQUEST: Final = b"GET / HTTP/1.1\r\nHost: podwire\r\nConnection: close\r\n\r\n"
@@ -24,16 +24,6 @@ class _Reply(msgspec.Struct, frozen=True):
     pod: str
     node: str
     client: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """Who answered a request; `failure` says why nobody did, and then the rest is empty."""
-
-    pod: str = ""
-    node: str = ""
-    client: str = ""
-    failure: str = ""
 
 
 def ask(namespace: str, address: IPv4Address, port: int, *, udp: bool = False, seconds: float = 2.0) -> Answer:
