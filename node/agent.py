@@ -17,7 +17,7 @@ import structlog
 
 from dataplane.errors import DataplaneError
 from dataplane.netlink.monitor import Change, Kind, Monitor
-from dataplane.netlink.objects import Address
+from dataplane.netlink.objects import Address, Protocol
 from kube import resources
 from kube.control import ControlLoop, one_by_one
 from kube.http import Client
@@ -159,14 +159,21 @@ class Agent:
 
     def _on_changes(self, changes: list[Change]) -> None:
         relevant = [change for change in changes if self._is_relevant(change)]
-        if relevant:
-            self._kernel_loop.mark(Part.ROUTES, after=_SETTLE_SECONDS)
+        if not relevant:
+            return
+        self._kernel_loop.mark(Part.ROUTES, after=_SETTLE_SECONDS)
+        self._api_loop.mark(self._settings.identity.name, after=_SETTLE_SECONDS)
+        if any(change.kind is not Kind.ROUTE for change in relevant):
             self._kernel_loop.mark(Part.NETWORK, after=_SETTLE_SECONDS)
-            self._api_loop.mark(self._settings.identity.name, after=_SETTLE_SECONDS)
 
     def _is_relevant(self, change: Change) -> bool:
-        """Pods come and go on links of their own; a link counts once a way to another node has led through it."""
-        return change.kind is not Kind.LINK or change.index in self._upkeep.devices
+        """Pods come and go on links of their own, and routing daemons change thousands of routes: no news for us."""
+        match change.kind:
+            case Kind.LINK:
+                return change.index in self._upkeep.devices
+            case Kind.ROUTE:
+                return change.protocol == Protocol.PODWIRE or change.protocol <= Protocol.STATIC
+        return True
 
     def _compare_generation(self) -> None:
         # Asking costs 0.04 ms. A subscription would make every transaction of everybody ten times as slow.

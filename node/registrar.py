@@ -25,7 +25,7 @@ class Registrar:
         self._client = open_client()
         self._identity = identity
         self._own_node = own_node
-        self._said: tuple[str, Claim] | None = None
+        self._last_said: tuple[str, Claim] | None = None
 
     def reconnect(self) -> None:
         """Begin with new connections: one made from an address that this machine lost would wait out its timeouts."""
@@ -40,11 +40,11 @@ class Registrar:
             return
         said = (node.metadata.resource_version, claim)
         patch = registration.status_patch(node, self._identity, claim, datetime.now(UTC))
-        if patch is None or said == self._said:  # the watch is a little behind
+        if patch is None or said == self._last_said:  # the watch is a little behind
             return
         try:
             self._patch(patch)
-            self._said = said
+            self._last_said = said
             log.info("node status written", **_said(claim))
         except NotFound:  # deleted a moment ago: the watch says so soon, and calls again
             log.info("node is gone from the API", node=self._identity.name)
