@@ -6,6 +6,7 @@ Everything is below --data-dir: the store, the certificates, the token, and admi
 import contextlib
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -89,6 +90,7 @@ def main(log_level: str, **flags: object) -> None:
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
+    _raise_descriptor_limit()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -108,6 +110,12 @@ def run(settings: Settings) -> None:
         registry.close()
         servers.stop(_STOP_SECONDS)
     log.info("stopped")
+
+
+def _raise_descriptor_limit() -> None:
+    """A watch takes two descriptors, and the customary soft limit is 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import queue
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -106,6 +107,7 @@ class _Server(cheroot.wsgi.Server):
                 self._connections.run(_POLL_SECONDS)
             except Exception:
                 log.exception("accepting failed")
+                time.sleep(_POLL_SECONDS)  # out of descriptors, say: the reason may last
 
     def process_conn(self, conn: Any) -> None:
         try:

@@ -39,8 +39,9 @@ class Owner(Protocol):
 class Workers:
     """A cheroot thread pool (its `requests`) that grows with the work; several servers may share it."""
 
-    def __init__(self, *, most: int = _MOST) -> None:
+    def __init__(self, *, most: int = _MOST, idle_seconds: float = _IDLE_SECONDS) -> None:
         self._most = most
+        self._idle_seconds = idle_seconds
         self._waiting: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -62,13 +63,18 @@ class Workers:
     def put(self, conn: Connection) -> None:
         """Have the connection answered; raises queue.Full when there are too many."""
         with self._lock:
-            if self._idle > self._waiting.qsize():
+            if self._idle:
+                # Counted as busy from here on: else a second connection would wait for the same thread.
+                self._idle -= 1
                 self._waiting.put(conn)
                 return
             if self._threads >= self._most or self._stopping:
                 raise queue.Full
+            try:
+                threading.Thread(target=self._run, args=(conn,), name="request", daemon=True).start()
+            except RuntimeError as error:  # the system has no thread left to give
+                raise queue.Full from error
             self._threads += 1
-        threading.Thread(target=self._run, args=(conn,), name="request", daemon=True).start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Wait until every request is answered, but not longer than so many seconds."""
@@ -87,17 +93,14 @@ class Workers:
         with self._changed:
             self._idle += 1
             self._changed.notify_all()
-        try:
-            conn: Connection | None = self._waiting.get(timeout=_IDLE_SECONDS)
-        except queue.Empty:
-            conn = None
+        with contextlib.suppress(queue.Empty):
+            return self._waiting.get(timeout=self._idle_seconds)
         with self._lock:
+            with contextlib.suppress(queue.Empty):
+                return self._waiting.get_nowait()  # put for this thread just as it gave up
             self._idle -= 1
-            if conn is None and self._waiting.qsize() > self._idle:
-                # One was put for us just as we gave up waiting.
-                conn = self._waiting.get_nowait()
-            self._threads -= conn is None
-        return conn
+            self._threads -= 1
+        return None
 
 
 def _answer(conn: Connection) -> None:
