@@ -91,6 +91,7 @@ def _lookup(expression: Lookup) -> bytes:
     return _expression("lookup", string(NFTA_LOOKUP_SET, expression.map_name) + _LOOKUP_REGISTERS)
 
 
+@lru_cache(maxsize=1024)  # nearly all of them go to the same few chains
 def _set_verdict(expression: SetVerdict) -> bytes:
     return _expression("immediate", _TO_VERDICT + verdict_attribute(NFTA_IMMEDIATE_DATA, expression.verdict))
 
@@ -133,7 +134,7 @@ def _recognise(name: str, body: bytes) -> Expression | None:
         return None
     try:
         return recognise(wire.fields(body))
-    except ValueError:  # a value out of range, or MalformedMessage
+    except (ValueError, MalformedMessage):  # a value out of range, or bytes of another meaning
         return None
 
 

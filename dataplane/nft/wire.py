@@ -6,6 +6,7 @@ Names are the kernel's: include/uapi/linux/netlink.h, netfilter/nfnetlink.h and 
 from collections.abc import Iterator
 from struct import Struct
 
+from dataplane.errors import DataplaneError
 from dataplane.nft.values import VerdictKind
 
 NLMSG_ERROR = 2
@@ -83,16 +84,13 @@ U64 = Struct("!Q")
 PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
-class MalformedMessage(ValueError):
+class MalformedMessage(DataplaneError):
     """Bytes that no netlink message of this kind consists of."""
 
     def __init__(self, expected: str, found: bytes) -> None:
-        super().__init__(expected, found)
+        super().__init__("read a netlink message", detail=f"expected {expected}, found {found[:64].hex() or 'nothing'}")
         self.expected = expected
         self.found = found
-
-    def __str__(self) -> str:
-        return f"netlink: expected {self.expected}, found {self.found[:64].hex() or 'nothing'}"
 
 
 def attribute(kind: int, payload: bytes) -> bytes:

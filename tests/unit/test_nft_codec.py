@@ -235,7 +235,7 @@ def test_a_refusal_is_read_with_its_explanation(flags, repeated):
 def test_what_is_malformed_is_shown():
     with pytest.raises(MalformedMessage) as caught:
         wire.fields(b"\2\0\1\0")
-    assert str(caught.value) == "netlink: expected an attribute, found 02000100"
+    assert str(caught.value) == "read a netlink message: expected an attribute, found 02000100"
 
 
 def test_a_comment_is_found_among_other_user_data():
