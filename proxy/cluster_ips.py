@@ -6,7 +6,7 @@ from proxy.model import ServiceName
 from proxy.planning import Draft
 
 
-class ClusterIPTaken(Exception):  # noqa: N818 - named for what is wrong with the Service
+class ClusterIPTaken(Exception):
     """Two Services have the same cluster IP; the later one is not served."""
 
     def __init__(self, service: ServiceName, owner: ServiceName) -> None:

@@ -17,7 +17,7 @@ from proxy.ruleset import Ruleset
 from proxy.state import State
 
 
-class TableChanged(Exception):  # noqa: N818 - named for what happened
+class TableChanged(Exception):
     """A chain is not what was last written."""
 
     def __init__(self, chain: str) -> None:

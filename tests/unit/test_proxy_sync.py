@@ -360,6 +360,19 @@ def test_the_id_of_a_gone_endpoint_is_not_given_to_the_next():
     assert gone.isdisjoint(rig.read().ids)
 
 
+def test_the_id_of_an_endpoint_that_left_while_the_proxy_was_down_is_not_given_to_the_next():
+    rig = Rig()
+    rig.sync(rig.world.put(*web("10.244.0.2", "10.244.0.3")))
+    before = rig.read()
+    rig.world.put(*web("10.244.0.4", "10.244.0.5", "10.244.0.6"))
+    rig.restart()
+    rig.sync(RESYNC)
+    after = rig.read()
+
+    assert after.ids.keys().isdisjoint(before.ids)
+    assert after.positions.keys().isdisjoint(before.positions)
+
+
 def test_endpoints_on_other_nodes_are_no_hairpin():
     rig = Rig()
     entries = [
@@ -477,6 +490,7 @@ def test_a_table_that_refuses_everything_is_not_tried_service_by_service():
         rig.sync(*put_many(rig.world, 200))
 
     assert rig.table.attempts < 100
+    assert _taken(rig) == (set(), set())
 
 
 def test_a_missing_table_is_made_again_in_the_next_round():
