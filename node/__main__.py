@@ -20,7 +20,7 @@ from dataplane.netlink.objects import Address
 from dataplane.nft.linux import LinuxNft
 from kube.connection import Connection, ConnectionConfigError, from_kubeconfig, in_cluster
 from kube.http import Client
-from node import masquerade, registrar
+from node import machine, masquerade
 from node.agent import Agent, Settings
 from node.cni_service import CniService, Exchange, SocketTaken
 from node.pod_network import Paths
@@ -81,7 +81,7 @@ def main(
         socket=places["socket"].absolute(),
         python=Path(sys.executable),
     )
-    identity = Identity(name=node_name, labels=registrar.labels(), machine=registrar.machine())
+    identity = Identity(name=node_name, labels=machine.labels(), machine=machine.node_info())
     _run(_connection(kubeconfig), Settings(identity=identity, node_ip=node_ip, paths=paths))
 
 

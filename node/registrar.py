@@ -1,12 +1,13 @@
 """Keeps this node's entry in the API true: creates it, and says again what somebody made it forget."""
 
-import platform
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib import metadata
+from typing import Final
 
 import structlog
 
+from dataplane.netlink.objects import Address
 from kube import resources
 from kube.errors import AlreadyExists, NotFound
 from kube.http import STRATEGIC_MERGE_PATCH, Client
@@ -17,15 +18,27 @@ from node.registration import Claim, Identity
 log = structlog.get_logger(__name__)
 
 
+# Two agents under one name would overwrite each other as fast as the API can tell them.
+CONTEST_SECONDS: Final = 30.0
+
+
 class Registrar:
     def __init__(
-        self, open_client: Callable[[], Client], identity: Identity, own_node: Callable[[], Node | None]
+        self,
+        open_client: Callable[[], Client],
+        identity: Identity,
+        own_node: Callable[[], Node | None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._open_client = open_client
         self._client = open_client()
         self._identity = identity
         self._own_node = own_node
+        self._clock = clock
         self._last_said: tuple[str, Claim] | None = None
+        self._confirmed: Address | None = None  # what the API has said our address is, when it was right
+        self._quiet_until = 0.0
 
     def reconnect(self) -> None:
         """Begin with new connections: one made from an address that this machine lost would wait out its timeouts."""
@@ -38,16 +51,29 @@ class Registrar:
         if node is None:
             self._create(claim)
             return
-        said = (node.metadata.resource_version, claim)
         patch = registration.status_patch(node, self._identity, claim, datetime.now(UTC))
-        if patch is None or said == self._last_said:  # the watch is a little behind
+        if patch is None or "addresses" not in patch["status"]:
+            self._confirmed = claim.address
+        elif self._confirmed == claim.address and not self._may_contest(node, claim):
             return
-        try:
-            self._patch(patch)
+        said = (node.metadata.resource_version, claim)
+        if patch is not None and said != self._last_said:  # else the watch is a little behind
+            self._patch(patch, claim)
             self._last_said = said
-            log.info("node status written", **_said(claim))
-        except NotFound:  # deleted a moment ago: the watch says so soon, and calls again
-            log.info("node is gone from the API", node=self._identity.name)
+
+    def _may_contest(self, node: Node, claim: Claim) -> bool:
+        """Whether it is time to say again what somebody else has overwritten."""
+        if self._clock() < self._quiet_until:
+            return False
+        self._quiet_until = self._clock() + CONTEST_SECONDS
+        log.warning(
+            "another program gives this node another address: does a second machine run podwire-node under this name?"
+            " Give each machine its own --node-name",
+            node=self._identity.name,
+            ours=str(claim.address),
+            theirs=" ".join(each.address for each in node.status.addresses if each.type == "InternalIP"),
+        )
+        return True
 
     def _create(self, claim: Claim) -> None:
         try:
@@ -56,44 +82,16 @@ class Registrar:
         except AlreadyExists:  # the watch is a little behind; what it brings is compared then
             pass
 
-    def _patch(self, patch: dict[str, object]) -> None:
-        self._client.patch(
-            resources.NODES,
-            self._identity.name,
-            patch,
-            subresource="status",
-            content_type=STRATEGIC_MERGE_PATCH,
-        )
+    def _patch(self, patch: dict[str, object], claim: Claim) -> None:
+        name = self._identity.name
+        try:
+            self._client.patch(resources.NODES, name, patch, subresource="status", content_type=STRATEGIC_MERGE_PATCH)
+            log.info("node status written", **_said(claim))
+        except NotFound:  # deleted a moment ago: the watch says so soon, and calls again
+            log.info("node is gone from the API", node=name)
 
 
 def _said(claim: Claim) -> dict[str, object]:
     readiness = claim.readiness
     said = {"ready": readiness.ready, "message": readiness.message} if readiness else {}
     return {"address": str(claim.address), **said}
-
-
-def machine() -> dict[str, str]:
-    """What `kubectl get nodes -o wide` shows of this machine, as a kubelet would say it."""
-    return {
-        "kernelVersion": platform.release(),
-        "osImage": _os_image(),
-        "operatingSystem": "linux",
-        "architecture": _architecture(),
-        "kubeletVersion": f"podwire {metadata.version('podwire')}",
-    }
-
-
-def labels() -> dict[str, str]:
-    return {"kubernetes.io/os": "linux", "kubernetes.io/arch": _architecture()}
-
-
-def _architecture() -> str:
-    """Go's name, which is Kubernetes' name, for the machine."""
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-
-
-def _os_image() -> str:
-    try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
-    except OSError:
-        return "Linux"
