@@ -28,10 +28,14 @@ def api(tmp_path_factory):
 class Watch:
     """One watch on a socket of its own, read as it comes."""
 
-    def __init__(self, api: ApiServer, path: str, address=LOOPBACK):
+    def __init__(self, api: ApiServer, path: str, *, receive_buffer: int = 0):
         _, context, token = api.credentials()
-        plain = api.home.call(lambda: socket.create_connection(address, timeout=20))
-        self._tls = context.wrap_socket(plain, server_hostname=address[0])
+        plain = api.home.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        plain.settimeout(20)
+        if receive_buffer:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        plain.connect(LOOPBACK)
+        self._tls = context.wrap_socket(plain, server_hostname=LOOPBACK[0])
         self._tls.sendall(f"GET {path} HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
         self._response = http.client.HTTPResponse(self._tls)
         self._response.begin()
@@ -54,6 +58,7 @@ class Watch:
 
 
 NAMESPACES = "/api/v1/namespaces"
+EVENTS = 30  # of 200 kB each: more than the 4 MB that net.ipv4.tcp_wmem lets a connection buffer
 
 
 def watch_new(api: ApiServer) -> Watch:
@@ -131,16 +136,16 @@ def test_a_watch_whose_client_has_gone_ends_within_seconds(api, leave):
 
 def test_a_client_that_does_not_read_holds_nobody_up(api):
     version = api.request("GET", NAMESPACES).json()["metadata"]["resourceVersion"]
-    stalled = Watch(api, f"{NAMESPACES}?watch=true&resourceVersion={version}")
+    stalled = Watch(api, f"{NAMESPACES}?watch=true&resourceVersion={version}", receive_buffer=4096)
     lively = Watch(api, f"{NAMESPACES}?watch=true&resourceVersion={version}")
     large = {"metadata": {"name": "large", "annotations": {"text": "x" * 200_000}}}
     assert api.request("POST", NAMESPACES, large).status == 201
-    for number in range(60):
+    for number in range(EVENTS):
         patch = {"metadata": {"labels": {"n": str(number)}}}
         headers = {"Content-Type": "application/merge-patch+json"}
         assert api.request("PATCH", f"{NAMESPACES}/large", patch, headers=headers, timeout=5).status == 200
 
-    while lively.next()["object"]["metadata"].get("labels", {}).get("n") != "59":
+    while lively.next()["object"]["metadata"].get("labels", {}).get("n") != str(EVENTS - 1):
         pass
     stalled.close()
     lively.close()

@@ -96,7 +96,7 @@ def test_of_50_writers_over_one_version_exactly_one_wins(tmp_path):
 
 def test_thousands_of_objects_survive_a_restart_and_page_whole(tmp_path):
     with api_server(tmp_path) as api:
-        count = 2000
+        count = 1000
 
         def fill(part: int) -> None:
             for number in range(part, count, WRITERS):
