@@ -15,6 +15,7 @@ import msgspec
 
 from cni import environment, wire_types
 from cni.spec import IPAM_TYPE, UNSTATED, CniError, Code, invalid
+from ipam.lease import Attachment
 from ipam.pool import Pool, PoolTooSmall, usable
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ _UNSUPPORTED = (
     "disableContainerInterface",
     "enabledad",
 )
+_VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")  # the second is an older libcni's slip
 _UNSUPPORTED_RUNTIME = ("portMappings", "ips", "ipRanges", "mac", "bandwidth")
 
 
@@ -99,6 +101,24 @@ def parse_essentials(conf: Mapping[str, Any]) -> Essentials:
     if not isinstance(directory, str) or not directory.startswith("/"):
         raise invalid("dataDir", directory, "must be an absolute path")
     return Essentials(version=stated_version(conf), name=name, directory=Path(directory))
+
+
+def parse_valid_attachments(conf: Mapping[str, Any], network: str) -> frozenset[Attachment] | None:
+    """What a GC shall keep; None when the configuration does not say. Raises CniError 7, since a guess would delete."""
+    key = next((key for key in _VALID_ATTACHMENTS if conf.get(key) is not None), None)
+    if key is None:
+        return None
+    try:
+        wire = msgspec.convert(conf[key], list[wire_types.ValidAttachment])
+    except msgspec.ValidationError as error:
+        raise invalid(key, conf[key], f"must be a list of {{containerID, ifname}}: {error}") from error
+    return frozenset(Attachment(network=network, container_id=one.container_id, ifname=one.ifname) for one in wire)
+
+
+def parse_bridge(conf: Mapping[str, Any]) -> str:
+    """The bridge alone, for commands that must work although the rest of the configuration was broken since."""
+    bridge = conf.get("bridge")
+    return bridge if isinstance(bridge, str) else wire_types.DEFAULT_BRIDGE
 
 
 def parse_conf(conf: Mapping[str, Any]) -> NetConf:

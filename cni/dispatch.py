@@ -14,7 +14,9 @@ import msgspec
 from cni import conf, environment, result, spec
 from cni.commands.add import add
 from cni.commands.check import check
+from cni.commands.collect import collect
 from cni.commands.delete import delete
+from cni.commands.status import status
 from cni.host import Host
 from cni.spec import CniError, Code, Command
 from dataplane.errors import DataplaneError
@@ -59,12 +61,23 @@ def _serve(asked: environment.Environment, wire: Mapping[str, Any], open_host: C
     if asked.command is Command.DEL:
         delete(asked, essentials, open_host())
         return Reply(stdout=b"", exit_code=0)
+    if asked.command is Command.GC:
+        valid = conf.parse_valid_attachments(wire, essentials.name)
+        collect(valid, essentials, conf.parse_bridge(wire), open_host())
+        return Reply(stdout=b"", exit_code=0)
+    return _serve_configured(asked, wire, open_host)
+
+
+def _serve_configured(asked: environment.Environment, wire: Mapping[str, Any], open_host: Callable[[], Host]) -> Reply:
     network = conf.parse_conf(wire)
+    if asked.command is Command.STATUS:
+        status(network, open_host())
+        return Reply(stdout=b"", exit_code=0)
     if asked.command is Command.CHECK:
         check(asked, network, open_host())
         return Reply(stdout=b"", exit_code=0)
     made = add(asked, network, open_host())
-    return _success(result.to_dict(made, essentials.version, network.previous_json))
+    return _success(result.to_dict(made, network.essentials.version, network.previous_json))
 
 
 def refusal(stdin: bytes, error: Exception) -> Reply:

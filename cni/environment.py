@@ -18,7 +18,7 @@ _REQUIRED: Mapping[str, frozenset[Command]] = {
     "CNI_CONTAINERID": _ATTACHMENT,
     "CNI_NETNS": frozenset({Command.ADD, Command.CHECK}),
     "CNI_IFNAME": _ATTACHMENT,
-    "CNI_PATH": _ATTACHMENT,
+    "CNI_PATH": _ATTACHMENT | {Command.GC, Command.STATUS},
 }
 
 

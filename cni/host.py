@@ -26,7 +26,8 @@ class Host:
     """What a command may do to the node.
 
     `netlink` speaks in the node's own namespace. `open_netns` raises NotFound for a path that leads to no namespace.
-    `inside` lends a netlink that speaks in a pod's namespace. A Host serves one thread, because a lease file does.
+    `inside` lends a netlink that speaks in a pod's namespace. `living_namespaces` are those that exist, by device and inode.
+    A Host serves one thread, because a lease file does.
     """
 
     netlink: Netlink
@@ -37,6 +38,7 @@ class Host:
     leases: Callable[[Path], AbstractContextManager[Leases]]
     load_nft: Callable[[str], None]
     enable_forwarding: Callable[[], None]
+    living_namespaces: Callable[[], frozenset[tuple[int, int]]]
     close: Callable[[], None]
 
 
@@ -68,7 +70,7 @@ class KeptLeases:
 def linux_host() -> Host:
     """The calling thread's own namespace and the real kernel."""
     # pyroute2 takes 120 ms to import: a call that is refused before it touches the kernel shall not wait for it.
-    from dataplane import netns, sysctl
+    from dataplane import living_namespaces, netns, sysctl
     from dataplane.netlink.linux import LinuxNetlink
 
     @contextmanager
@@ -97,6 +99,7 @@ def linux_host() -> Host:
         leases=leases.open,
         load_nft=_load_nft,
         enable_forwarding=enable_forwarding,
+        living_namespaces=living_namespaces.living,
         close=close,
     )
 

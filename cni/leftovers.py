@@ -2,9 +2,13 @@
 
 The order is the safety: first the kernel's part goes, then the lease. Killed in between, an address is kept too long,
 never given twice.
+
+A lease is left over when nobody can be using its address: its namespace is gone, and the veth went with it; or its call
+died half-way, so its runtime never got an answer. A namespace that lives keeps its lease whatever became of the veth:
+somebody may have renamed it or moved it away.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,32 +26,47 @@ def remove(host: Host, leases: Leases, lease: Lease) -> None:
 
 
 def sweep(network: str, directory: Path, host: Host) -> tuple[Lease, ...]:
-    """Remove what killed calls and vanished namespaces left of a network; return the leases that were freed.
-
-    A namespace that goes takes the veth with it, so a lease without a veth belongs to nobody. So does a pending one
-    whose call no longer holds the attachment: its runtime never got an answer.
-    """
+    """Remove what killed calls and vanished namespaces left of a network; return the leases that were freed."""
     with host.leases(directory) as leases:
-        return tuple(lease for lease in leases.of(network) if _is_removed(lease, directory, host, leases))
+        leases.begin_boot(host.boot_id)
+    return take_back(find(network, directory, host), directory, host)
+
+
+def find(network: str, directory: Path, host: Host) -> tuple[Lease, ...]:
+    """The leases that look left over at this moment. Of those that are pending most are calls under way."""
+    with host.leases(directory) as leases:
+        held = leases.of(network)
+    present = {link.name for link in host.netlink.links()}
+    suspects = [lease for lease in held if lease.state is State.PENDING or lease.claim.host_veth not in present]
+    living = host.living_namespaces() if any(lease.state is State.ACTIVE for lease in suspects) else frozenset()
+    return tuple(lease for lease in suspects if _is_left_over(lease, living))
+
+
+def _is_left_over(lease: Lease, living: frozenset[tuple[int, int]]) -> bool:
+    sandbox = lease.claim.sandbox
+    return lease.state is State.PENDING or (sandbox.device, sandbox.inode) not in living
+
+
+def take_back(suspects: Iterable[Lease], directory: Path, host: Host) -> tuple[Lease, ...]:
+    """Remove those of the suspects that no call holds and that are still as they were found; return them."""
+    with host.leases(directory) as leases:
+        return tuple(lease for lease in suspects if _is_removed(lease, directory, host, leases))
 
 
 def _is_removed(lease: Lease, directory: Path, host: Host, leases: Leases) -> bool:
-    if not _is_suspect(lease, host):
-        return False
-    with _held_if_free(directory, lease) as is_held:
+    with held_if_free(directory, lease) as is_held:
         # The call that held it a moment ago may have finished it, or replaced it by another.
         if not is_held or leases.find(lease.claim.attachment) != lease:
+            return False
+        if lease.state is State.ACTIVE and host.netlink.link(lease.claim.host_veth):
             return False
         remove(host, leases, lease)
         return True
 
 
-def _is_suspect(lease: Lease, host: Host) -> bool:
-    return lease.state is State.PENDING or host.netlink.link(lease.claim.host_veth) is None
-
-
 @contextmanager
-def _held_if_free(directory: Path, lease: Lease) -> Iterator[bool]:
+def held_if_free(directory: Path, lease: Lease) -> Iterator[bool]:
+    """Hold the attachment if nobody does; say whether."""
     lock = locks.attachment_lock(directory, lease.claim.attachment, patience=0)
     try:
         lock.__enter__()

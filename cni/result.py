@@ -3,6 +3,7 @@
 0.1.0, 0.2.0     ip4 {ip, gateway, routes}
 0.3.0 … 0.4.0    interfaces, ips [{version, …}], routes
 1.0.0            the same without ips[].version
+1.1.0            interfaces say their mtu as well
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ from typing import Any
 
 from cni import wiring
 from cni.conf import NetConf, PodRoute
-from cni.spec import parse_version
+from cni.spec import Version, parse_version
+from dataplane.netlink.objects import Link
 from ipam.lease import Lease
 
 
@@ -20,6 +22,7 @@ from ipam.lease import Lease
 class Interface:
     name: str
     mac: str
+    mtu: int
     sandbox: str = ""  # the namespace's path; empty for the node's own
 
 
@@ -34,13 +37,13 @@ class Result:
     dns: Mapping[str, Any]
 
 
-def of(conf: NetConf, lease: Lease, *, netns: str, bridge_mac: str) -> Result:
+def of(conf: NetConf, lease: Lease, *, netns: str, bridge: Link) -> Result:
     attachment = lease.claim.attachment
     return Result(
         interfaces=(
-            Interface(name=conf.bridge, mac=bridge_mac),
-            Interface(name=lease.claim.host_veth, mac=wiring.host_mac(attachment)),
-            Interface(name=attachment.ifname, mac=wiring.address_mac(lease.address), sandbox=netns),
+            Interface(name=conf.bridge, mac=bridge.mac, mtu=bridge.mtu),
+            Interface(name=lease.claim.host_veth, mac=wiring.host_mac(attachment), mtu=conf.mtu),
+            Interface(name=attachment.ifname, mac=wiring.address_mac(lease.address), mtu=conf.mtu, sandbox=netns),
         ),
         address=lease.interface,
         gateway=lease.gateway,
@@ -54,7 +57,7 @@ def to_dict(result: Result, version: str, earlier: Mapping[str, Any]) -> dict[st
     number = parse_version(version)
     if number < (0, 3, 0):
         return _flat(result, version)
-    interfaces = [*(earlier.get("interfaces") or ()), *map(_interface, result.interfaces)]
+    interfaces = [*(earlier.get("interfaces") or ()), *(_interface(each, number) for each in result.interfaces)]
     address: dict[str, Any] = {"address": str(result.address), "interface": len(interfaces) - 1}
     if result.gateway:
         address["gateway"] = str(result.gateway)
@@ -77,8 +80,10 @@ def _flat(result: Result, version: str) -> dict[str, Any]:
     return {"cniVersion": version, "ip4": address, "dns": dict(result.dns)}
 
 
-def _interface(interface: Interface) -> dict[str, str]:
-    shown = {"name": interface.name, "mac": interface.mac}
+def _interface(interface: Interface, version: Version) -> dict[str, str | int]:
+    shown: dict[str, str | int] = {"name": interface.name, "mac": interface.mac}
+    if version >= (1, 1, 0):
+        shown["mtu"] = interface.mtu
     return {**shown, "sandbox": interface.sandbox} if interface.sandbox else shown
 
 

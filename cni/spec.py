@@ -1,6 +1,6 @@
 """The words of the CNI specification: versions, verbs, error codes, and the error object a runtime reads.
 
-https://github.com/containernetworking/cni/blob/spec-v1.0.0/SPEC.md; codes from 100 on are the plugin's own (§5).
+https://github.com/containernetworking/cni/blob/spec-v1.1.0/SPEC.md; codes from 100 on are the plugin's own (§5).
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ PLUGIN_TYPE = "podwire"
 IPAM_TYPE = "podwire-ipam"
 
 Version = tuple[int, ...]
-SUPPORTED = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0")
+SUPPORTED = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 LATEST = SUPPORTED[-1]
 UNSTATED = "0.1.0"  # a configuration without cniVersion
 
@@ -20,10 +20,12 @@ class Command(StrEnum):
     ADD = "ADD"
     DEL = "DEL"
     CHECK = "CHECK"
+    GC = "GC"
+    STATUS = "STATUS"
     VERSION = "VERSION"
 
 
-SINCE = {Command.CHECK: "0.4.0"}
+SINCE = {Command.CHECK: "0.4.0", Command.GC: "1.1.0", Command.STATUS: "1.1.0"}
 
 
 class Code(IntEnum):
@@ -36,6 +38,8 @@ class Code(IntEnum):
     INVALID_CONFIG = 7
     INVALID_NETNS = 8  # libcni's ErrInvalidNetNS; not in the specification's table
     TRY_AGAIN_LATER = 11
+    NOT_AVAILABLE = 50  # STATUS: an ADD would fail
+    NOT_AVAILABLE_LIMITED = 51  # STATUS: and pods that exist may have lost connectivity
     INTERNAL = 999
     POOL_EXHAUSTED = 100
     ALREADY_ATTACHED = 101

@@ -44,9 +44,19 @@ class PreviousResult(msgspec.Struct, frozen=True, kw_only=True):
     dns: dict[str, Any] | None = None
 
 
+class ValidAttachment(msgspec.Struct, frozen=True, kw_only=True):
+    """One that a GC shall keep."""
+
+    container_id: str = msgspec.field(name="containerID")
+    ifname: str
+
+
+DEFAULT_BRIDGE = "podwire0"
+
+
 class NetConf(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ipam: Ipam
-    bridge: str = "podwire0"
+    bridge: str = DEFAULT_BRIDGE
     mtu: int = 1500
     is_gateway: bool = True
     is_default_gateway: bool = True

@@ -6,6 +6,7 @@ left behind, with no memory but the kernel's.
 A pod's MAC follows from its address: whoever still has the address's former owner in an ARP cache reaches the new one.
 """
 
+import hashlib
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface
 
@@ -24,7 +25,16 @@ def host_veth(attachment: Attachment) -> str:
 
 
 def host_mac(attachment: Attachment) -> str:
-    return _mac(b"\x0e" + attachment.digest[6:11])  # locally administered, unicast
+    """Locally administered, unicast; says of which network the veth is, which its name does not."""
+    return _mac(_network_tag(attachment.network) + attachment.digest[6:9])
+
+
+def is_mac_of(mac: str, network: str) -> bool:
+    return mac.startswith(_mac(_network_tag(network)))
+
+
+def _network_tag(network: str) -> bytes:
+    return b"\x0e" + hashlib.sha256(network.encode()).digest()[:2]
 
 
 def address_mac(address: IPv4Address) -> str:

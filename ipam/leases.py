@@ -195,6 +195,11 @@ class Leases:
         """Every lease of a network, in the order of giving."""
         return tuple(map(_lease, self._rows("SELECT * FROM leases WHERE network = ? ORDER BY rowid", network)))
 
+    def count(self, network: str) -> dict[IPv4Network, int]:
+        """How many addresses of each subnet a network has given."""
+        rows = self._rows("SELECT subnet, COUNT(*) FROM leases WHERE network = ? GROUP BY subnet", network)
+        return {IPv4Network(subnet): number for subnet, number in rows}
+
     def _find(self, attachment: Attachment) -> Lease | None:
         row = self._sql.execute(
             "SELECT * FROM leases WHERE network = ? AND container_id = ? AND ifname = ? AND family = 4",

@@ -82,6 +82,7 @@ class FakeNode:
             leases=Leases,
             load_nft=self.loaded.append,
             enable_forwarding=enable_forwarding,
+            living_namespaces=lambda: frozenset((4, pod.fd) for pod in self.pods.values()),
             close=lambda: None,
         )
 

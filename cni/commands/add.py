@@ -77,7 +77,7 @@ def _attach(call: _Call) -> result.Result:
     except BaseException as error:
         _take_back(call, lease, error)
         raise
-    return result.of(call.conf, lease, netns=call.environment.netns, bridge_mac=bridge.mac)
+    return result.of(call.conf, lease, netns=call.environment.netns, bridge=bridge)
 
 
 def _require_unattached(call: _Call) -> None:

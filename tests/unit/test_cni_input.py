@@ -30,6 +30,8 @@ def call(env=ENVIRONMENT, stdin=None, **changes):
         ("ADD", "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH"),
         ("CHECK", "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH"),
         ("DEL", "CNI_CONTAINERID,CNI_IFNAME,CNI_PATH"),
+        ("GC", "CNI_PATH"),
+        ("STATUS", "CNI_PATH"),
     ],
 )
 def test_every_missing_variable_is_named_at_once(command, named):
@@ -155,7 +157,7 @@ def test_known_option_that_is_not_served_is_code_2(changes, named):
     assert (answer["code"], named in answer["msg"]) == (2, True)
 
 
-@pytest.mark.parametrize("version", ["1.1.0", "0.5.0", "nonsense", "2"])
+@pytest.mark.parametrize("version", ["1.2.0", "0.5.0", "nonsense", "2"])
 def test_unserved_version_is_code_1(version):
     answer = call(cniVersion=version)
     assert (answer["code"], answer["msg"]) == (1, "incompatible CNI versions")
@@ -169,8 +171,21 @@ def test_error_object_carries_the_configurations_version(version):
 
 def test_version_needs_neither_stdin_nor_variables():
     answer = call({"CNI_COMMAND": "VERSION"}, stdin=b"")
-    expected = {"cniVersion": "1.0.0", "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"]}
-    assert answer == {**expected, "exit": 0}
+    served = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
+    assert answer == {"cniVersion": "1.1.0", "supportedVersions": served, "exit": 0}
+
+
+@pytest.mark.parametrize(("command", "version"), [("CHECK", "0.3.1"), ("GC", "1.0.0"), ("STATUS", "1.0.0")])
+def test_a_command_before_its_version_is_code_1(command, version):
+    answer = call(ENVIRONMENT | {"CNI_COMMAND": command}, cniVersion=version)
+    assert (answer["code"], answer["msg"]) == (1, f"config version does not allow {command}")
+
+
+@pytest.mark.parametrize("listed", ["all", [{"ifname": "eth0"}], [{"containerID": 7, "ifname": "eth0"}], [None]])
+def test_a_list_of_valid_attachments_that_cannot_be_read_deletes_nothing(listed):
+    changes = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": listed}
+    answer = call({"CNI_COMMAND": "GC", "CNI_PATH": "/opt/cni/bin"}, **changes)
+    assert (answer["code"], "cni.dev/valid-attachments=" in answer["msg"]) == (7, True)
 
 
 JSON = st.recursive(

@@ -35,6 +35,23 @@ def test_addresses_do_not_say_their_family_since_1_0_0(add):
     assert add()["ips"] == [{"address": "10.244.1.2/24", "interface": 2, "gateway": "10.244.1.1"}]
 
 
+def test_interfaces_say_their_mtu_since_1_1_0(add):
+    assert [interface["mtu"] for interface in add(cniVersion="1.1.0", mtu=1400)["interfaces"]] == [1400, 1400, 1400]
+
+
+def test_what_earlier_plugins_say_is_passed_on_whole(add):
+    route = {"dst": "192.0.2.0/24", "mtu": 1300, "advmss": 1260, "priority": 7, "table": 100, "scope": 253}
+    interface = {
+        "name": "hw0",
+        "mac": "02:00:00:00:00:07",
+        "mtu": 9000,
+        "socketPath": "/run/s",
+        "pciID": "0000:00:1f.6",
+    }
+    answer = add(cniVersion="1.1.0", prevResult={"interfaces": [interface], "routes": [route]})
+    assert (answer["interfaces"][0], answer["routes"][0]) == (interface, route)
+
+
 def test_dns_of_the_configuration_is_passed_on(add):
     assert add(dns={"nameservers": ["10.96.0.10"], "search": []})["dns"] == {"nameservers": ["10.96.0.10"]}
 

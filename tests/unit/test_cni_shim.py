@@ -160,7 +160,7 @@ def test_version_needs_no_agent_and_does_not_wait_for_stdin(executable):
     finally:
         os.close(read_end)
         os.close(write_end)
-    assert json.loads(done.stdout)["supportedVersions"][-1] == "1.0.0"
+    assert json.loads(done.stdout)["supportedVersions"][-1] == "1.1.0"
 
 
 def test_a_person_who_runs_it_learns_what_it_is(executable):

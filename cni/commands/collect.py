@@ -1,0 +1,85 @@
+"""GC: remove every attachment of this network that the runtime does not count among its own (spec 1.1.0 §4, GC).
+
+A configuration without the list says nothing about who is valid, so nothing valid is touched; an empty list says that
+nobody is. One attachment that cannot be removed stops no other: what failed is reported together at the end. A call that
+is under way keeps its attachment, and a runtime repeats GC.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cni import leftovers, wiring
+from cni.conf import Essentials
+from cni.host import Host
+from cni.spec import CniError, Code
+from dataplane.errors import DataplaneError
+from ipam.lease import Attachment, Lease
+from ipam.leases import LeaseError, Leases
+
+_OURS = re.compile(r"pw[0-9a-f]{12}")
+
+
+def collect(valid: frozenset[Attachment] | None, essentials: Essentials, bridge: str, host: Host) -> None:
+    """`valid` is None when the runtime did not say; `bridge` is where the network's veths are."""
+    if valid is None:
+        leftovers.sweep(essentials.name, essentials.directory, host)
+        return
+    failures = [*_stale_leases(valid, essentials, host), *_stale_veths(valid, essentials, bridge, host)]
+    failures += _left_over(essentials, host)
+    if failures:
+        msg = f"{len(failures)} stale attachments of network {essentials.name} could not be removed"
+        raise CniError(Code.TRY_AGAIN_LATER, msg, "; ".join(failures))
+
+
+def _stale_leases(valid: frozenset[Attachment], essentials: Essentials, host: Host) -> Iterator[str]:
+    with host.leases(essentials.directory) as leases:
+        for lease in leases.of(essentials.name):
+            if lease.claim.attachment not in valid:
+                yield from _remove(lease, essentials.directory, host, leases)
+
+
+def _remove(lease: Lease, directory: Path, host: Host, leases: Leases) -> Iterator[str]:
+    try:
+        with leftovers.held_if_free(directory, lease) as is_held:
+            if is_held and leases.find(lease.claim.attachment) == lease:
+                leftovers.remove(host, leases, lease)
+    except (DataplaneError, LeaseError, OSError) as error:
+        yield f"{lease.claim.attachment}: {error}"
+
+
+def _left_over(essentials: Essentials, host: Host) -> Iterator[str]:
+    """What the runtime counts as valid, but never got or has lost."""
+    try:
+        leftovers.sweep(essentials.name, essentials.directory, host)
+    except (DataplaneError, LeaseError, OSError) as error:
+        yield f"left over: {error}"
+
+
+def _stale_veths(valid: frozenset[Attachment], essentials: Essentials, bridge: str, host: Host) -> Iterator[str]:
+    """Veths whose lease was lost with the lease file. Their names cannot be read backwards: the valid ones are excluded."""
+    found = _veths_of(essentials.name, bridge, host)
+    with host.leases(essentials.directory) as leases:  # after the links: whoever made a link had a lease before it
+        leased = {lease.claim.host_veth for lease in leases.of(essentials.name)}
+    for name in sorted(found - leased - _names(valid)):
+        try:
+            host.netlink.delete_link(name)
+        except DataplaneError as error:
+            yield f"{name}: {error}"
+
+
+def _veths_of(network: str, bridge: str, host: Host) -> set[str]:
+    links = host.netlink.links()
+    master = next((link.index for link in links if link.name == bridge), None)
+    return {
+        link.name
+        for link in links
+        if link.master is not None
+        and link.master == master
+        and _OURS.fullmatch(link.name)
+        and wiring.is_mac_of(link.mac, network)
+    }
+
+
+def _names(attachments: Iterable[Attachment]) -> set[str]:
+    return {wiring.host_veth(attachment) for attachment in attachments}
