@@ -1,6 +1,6 @@
 """The node as the commands see it: every effect they have goes through here, so tests can stand in the way of each."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Protocol
 
 from cni import masquerade
 from dataplane.netlink.interface import Netlink
+from dataplane.netlink.objects import Address
 from dataplane.netns import Identity
 from ipam.leases import Leases
 
@@ -26,8 +27,8 @@ class Host:
     """What a command may do to the node.
 
     `netlink` speaks in the node's own namespace. `open_netns` raises NotFound for a path that leads to no namespace.
-    `inside` lends a netlink that speaks in a pod's namespace. `living_namespaces` are those that exist, by device and inode.
-    A Host serves one thread, because a lease file does.
+    `inside` lends a netlink that speaks in a pod's namespace. `addresses_in` tells the addresses in
+    each of the given namespaces that exists. A Host serves one thread, because a lease file does.
     """
 
     netlink: Netlink
@@ -38,7 +39,7 @@ class Host:
     leases: Callable[[Path], AbstractContextManager[Leases]]
     load_nft: Callable[[str], None]
     enable_forwarding: Callable[[], None]
-    living_namespaces: Callable[[], frozenset[tuple[int, int]]]
+    addresses_in: Callable[[Iterable[Identity]], Mapping[Identity, frozenset[Address]]]
     close: Callable[[], None]
 
 
@@ -81,6 +82,15 @@ def linux_host() -> Host:
         finally:
             netlink.close()
 
+    def addresses_in(wanted: Iterable[Identity]) -> Mapping[Identity, frozenset[Address]]:
+        places = living_namespaces.living()
+        found: dict[Identity, frozenset[Address]] = {}
+        for identity in set(wanted):
+            if place := places.get((identity.device, identity.inode)):
+                with netns.open_netns(str(place)) as pod, inside(pod) as netlink:
+                    found[identity] = addresses_of(netlink)
+        return found
+
     def enable_forwarding() -> None:
         sysctl.write("net/ipv4/ip_forward", 1)
 
@@ -99,9 +109,14 @@ def linux_host() -> Host:
         leases=leases.open,
         load_nft=_load_nft,
         enable_forwarding=enable_forwarding,
-        living_namespaces=living_namespaces.living,
+        addresses_in=addresses_in,
         close=close,
     )
+
+
+def addresses_of(netlink: Netlink) -> frozenset[Address]:
+    """Every address in a namespace."""
+    return frozenset(held.interface.ip for link in netlink.links() for held in netlink.addresses(link.name))
 
 
 def _load_nft(text: str) -> None:

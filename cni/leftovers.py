@@ -4,8 +4,9 @@ The order is the safety: first the kernel's part goes, then the lease. Killed in
 never given twice.
 
 A lease is left over when nobody can be using its address: its namespace is gone, and the veth went with it; or its call
-died half-way, so its runtime never got an answer. A namespace that lives keeps its lease whatever became of the veth:
-somebody may have renamed it or moved it away.
+died half-way, so its runtime never got an answer. A veth that is not found by its name may have been renamed or moved
+away: as long as the address stands in the namespace it was given to, the pod lives. The namespace alone proves nothing,
+its inode number is given to the next one as soon as it is free.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from cni import locks
 from cni.host import Host
 from cni.spec import CniError
+from dataplane.netns import Identity
 from ipam.lease import Lease, State
 from ipam.leases import Leases
 
@@ -38,13 +40,16 @@ def find(network: str, directory: Path, host: Host) -> tuple[Lease, ...]:
         held = leases.of(network)
     present = {link.name for link in host.netlink.links()}
     suspects = [lease for lease in held if lease.state is State.PENDING or lease.claim.host_veth not in present]
-    living = host.living_namespaces() if any(lease.state is State.ACTIVE for lease in suspects) else frozenset()
-    return tuple(lease for lease in suspects if _is_left_over(lease, living))
+    held_inside = host.addresses_in([_identity(lease) for lease in suspects if lease.state is State.ACTIVE])
+    return tuple(
+        lease
+        for lease in suspects
+        if lease.state is State.PENDING or lease.address not in held_inside.get(_identity(lease), ())
+    )
 
 
-def _is_left_over(lease: Lease, living: frozenset[tuple[int, int]]) -> bool:
-    sandbox = lease.claim.sandbox
-    return lease.state is State.PENDING or (sandbox.device, sandbox.inode) not in living
+def _identity(lease: Lease) -> Identity:
+    return Identity(device=lease.claim.sandbox.device, inode=lease.claim.sandbox.inode)
 
 
 def take_back(suspects: Iterable[Lease], directory: Path, host: Host) -> tuple[Lease, ...]:

@@ -11,13 +11,13 @@ from ipaddress import IPv4Network
 
 import structlog
 
-from cni import leftovers
 from cni.host import Host
 from dataplane import sysctl
 from dataplane.nft.interface import Nft
 from kube.cache import Cache
 from kube.objects import Node
 from node import address, conflist, members
+from node.garbage import GarbageCollector
 from node.masquerade_table import MasqueradeTable
 from node.members import Cluster, Member
 from node.pod_network import Paths, PodNetworkFiles
@@ -54,7 +54,6 @@ class Upkeep:
     def __init__(self, name: str, nodes: Cache[Node], *, paths: Paths, doors: Doors) -> None:
         self._name = name
         self._nodes = nodes
-        self._paths = paths
         self._host = doors.host
         self._problems = ProblemLog()
         self._network_failure = ""
@@ -62,13 +61,14 @@ class Upkeep:
         self._files = PodNetworkFiles(paths)
         self._routes = RouteTable(doors.host.netlink, name, self._problems)
         self._masquerade = MasqueradeTable(doors.nft, name)
-        self._syncs: Mapping[Part, Callable[[], None]] = {
+        garbage = GarbageCollector(conflist.NETWORK_NAME, paths.leases, doors.host)
+        self._syncs: Mapping[Part, Callable[[], object]] = {
             Part.FORWARDING: self._sync_forwarding,
             Part.PLUGIN: self._files.sync_plugin,
             Part.NETWORK: self._sync_network,
             Part.ROUTES: self._sync_routes,
             Part.MASQUERADE: self._sync_masquerade,
-            Part.LEFTOVERS: self._sync_leftovers,
+            Part.LEFTOVERS: garbage.sync,
         }
 
     @property
@@ -136,8 +136,3 @@ class Upkeep:
         cluster = self._cluster()
         if cluster:
             self._masquerade.sync(cluster)
-
-    def _sync_leftovers(self) -> None:
-        freed = leftovers.sweep(conflist.NETWORK_NAME, self._paths.leases, self._host)
-        if freed:
-            log.info("leases without a pod freed", addresses=" ".join(str(lease.address) for lease in freed))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cni import dispatch
-from cni.host import Host
+from cni.host import Host, addresses_of
 from dataplane.errors import NotFound
 from dataplane.netlink.fake import FakeKernel, FakeNetlink
 from dataplane.netns import Identity
@@ -82,7 +82,7 @@ class FakeNode:
             leases=Leases,
             load_nft=self.loaded.append,
             enable_forwarding=enable_forwarding,
-            living_namespaces=lambda: frozenset((4, pod.fd) for pod in self.pods.values()),
+            addresses_in=lambda _: {pod.identity: addresses_of(pod.netlink) for pod in self.pods.values()},
             close=lambda: None,
         )
 

@@ -1,0 +1,51 @@
+"""What the agent collects by itself, with real namespaces: only /proc and the kernel say who lives."""
+
+import os
+
+import pytest
+
+from cni.host import linux_host
+from dataplane import living_namespaces
+from node.garbage import GarbageCollector
+from tests.cni_plugin import PluginNode
+from tests.namespaces import namespace
+
+
+@pytest.fixture
+def node(make_namespace, tmp_path) -> PluginNode:
+    return PluginNode(make_namespace("node"), tmp_path)
+
+
+def collect(node: PluginNode, looks: int = 3) -> list[str]:
+    """Look several times in the node's namespace, with more than patience between; the addresses freed."""
+    clock = iter(range(0, 1000, 60))
+
+    def run() -> list[str]:
+        host = linux_host()
+        try:
+            collector = GarbageCollector("net", node.state, host, clock=lambda: next(clock))
+            return [str(lease.address) for _ in range(looks) for lease in collector.sync()]
+        finally:
+            host.close()
+
+    return node.namespace.call(run)
+
+
+def test_a_living_pod_keeps_its_lease_although_its_veth_was_renamed(node, make_namespace):
+    answer = node.call("ADD", make_namespace("pod"))
+    node.namespace.run("ip", "link", "set", answer["interfaces"][1]["name"], "name", "renamed")
+    assert collect(node) == []
+    assert list(node.leased().values()) == ["10.244.1.2"]
+
+
+def test_a_vanished_pod_is_freed_while_its_neighbour_is_not(node, make_namespace):
+    with namespace("gone") as gone:
+        node.call("ADD", gone)
+    node.call("ADD", make_namespace("pod"))
+    assert collect(node) == ["10.244.1.2"]
+
+
+def test_a_namespace_without_a_process_is_found_by_its_mount(make_namespace):
+    pod = make_namespace("pod")
+    found = os.stat(pod.path)
+    assert os.stat(living_namespaces.living()[found.st_dev, found.st_ino]).st_ino == found.st_ino
