@@ -1,5 +1,6 @@
 """podwire-proxy: the process around the proxy. Flags in, SIGTERM out; logs go to stderr as key=value."""
 
+import gc
 import logging
 import signal
 import socket
@@ -16,6 +17,7 @@ from dataplane.nft.objects import Family
 from kube.connection import Connection, ConnectionConfigError, from_kubeconfig, in_cluster
 from kube.http import Client
 from proxy.health import Health, HealthServer
+from proxy.layout import TABLE
 from proxy.program import Proxy
 from proxy.ruleset import Ruleset
 
@@ -56,8 +58,11 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str) -
 def main(kubeconfig: Path | None, node: str, healthz_bind_address: tuple[str, int] | None, verbosity: int) -> None:
     """Take connections to Services' cluster IPs to their endpoints, in strict turn, with nftables."""
     _configure_logging(verbosity)
+    # What is built here stays: looking for cycles in it again and again is a third of the time of a large start.
+    gc.set_threshold(100_000, 50, 1000)
     stop = _signalled()
     connection = _connection(kubeconfig)
+    only_one = _only_one()
     proxy = Proxy(Client(connection, "podwire-proxy"), LinuxNft(Ruleset(Family.IP).table), Conntrack(), node=node)
     server = _serve(healthz_bind_address, proxy.health)
     log.info("proxy started", node=node, server=connection.server)
@@ -66,6 +71,7 @@ def main(kubeconfig: Path | None, node: str, healthz_bind_address: tuple[str, in
     if server:
         server.stop()
     proxy.stop()
+    only_one.close()
     log.info("proxy stopped; the table stays")
 
 
@@ -74,6 +80,16 @@ def _connection(kubeconfig: Path | None) -> Connection:
         return from_kubeconfig(kubeconfig) if kubeconfig else in_cluster()
     except ConnectionConfigError as error:
         raise click.ClickException(str(error) if kubeconfig else f"--kubeconfig is not given, and {error}") from error
+
+
+def _only_one() -> socket.socket:
+    """Be the only proxy here: two would undo each other's work. The name is the namespace's and goes with the process."""
+    claimed = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claimed.bind(f"\0{TABLE}")
+    except OSError as error:
+        raise click.ClickException("another podwire-proxy serves this network namespace; end it first") from error
+    return claimed
 
 
 def _serve(address: tuple[str, int] | None, health: Health) -> HealthServer | None:

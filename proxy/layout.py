@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from dataplane.nft import values
+from dataplane.nft.objects import Family
 from proxy.model import Protocol, ServicePort, ServicePortName, Target
 
 TABLE: Final = "podwire-proxy"
@@ -67,6 +68,22 @@ def chain_name(name: ServicePortName) -> str:
     digest = base64.b32encode(hashlib.sha256("\0".join(parts).encode()).digest())[:8].decode().lower()
     readable = _NOT_IN_A_NAME.sub("_", "/".join(part for part in parts if part))
     return f"{_CHAIN_PREFIX}{digest}-{readable[:_READABLE_MAX]}"
+
+
+def form(set_name: str, family: Family) -> tuple[int, int | None]:
+    """How many bytes a key and a value of this set have; a verdict or nothing has None."""
+    address = 4 if family is Family.IP else 16
+    front, mark = address + 8, 4
+    forms: dict[str, tuple[int, int | None]] = {
+        SERVICES: (front, None),
+        SINGLE_ENDPOINT: (front, mark),
+        ENDPOINTS: (mark, address + 4),
+        RING: (mark, mark),
+        CLUSTER_IPS: (address, None),
+        HAIRPIN: (mark + address, None),
+        AFFINITY: (address + front, mark),
+    }
+    return forms[set_name]
 
 
 def sticky_chain(seconds: int) -> str:

@@ -37,9 +37,10 @@ def render(plans: Iterable[PortPlan]) -> State:
     """Render the ports of one Service."""
     share = states.empty()
     for plan in plans:
+        comment = fit_comment(str(plan.port.name))
         share.add(layout.CLUSTER_IPS, _cluster_ip(plan.port))
-        _add_frontend(share, plan)
-        _add_endpoints(share, plan)
+        _add_frontend(share, plan, comment)
+        _add_endpoints(share, plan, comment)
     return share
 
 
@@ -47,8 +48,8 @@ def _cluster_ip(port: ServicePort) -> Element:
     return Element(port.cluster_ip.packed, comment=fit_comment(str(port.name.service)))
 
 
-def _add_frontend(share: State, plan: PortPlan) -> None:
-    key, comment = layout.frontend(plan.port), fit_comment(str(plan.port.name))
+def _add_frontend(share: State, plan: PortPlan, comment: str) -> None:
+    key = layout.frontend(plan.port)
     if plan.refusal is Refusal.DROP:
         share.add(layout.SERVICES, Element(key, Verdict("drop"), comment))
     elif plan.assignment.first is not None:
@@ -68,8 +69,7 @@ def _rules(plan: PortPlan) -> states.Rules:
     return expressions.jump(layout.sticky_chain(seconds)), turn, expressions.goto(layout.stick_chain(seconds))
 
 
-def _add_endpoints(share: State, plan: PortPlan) -> None:
-    comment = fit_comment(str(plan.port.name))
+def _add_endpoints(share: State, plan: PortPlan, comment: str) -> None:
     for member in plan.assignment.members:
         share.add(layout.ENDPOINTS, Element(values.mark(member.id), layout.target_value(member.target), comment))
         if member.target in plan.local:

@@ -4,7 +4,7 @@ Nothing here decides what should stand there. Reading it back saves writing what
 turns that connections, counters and `numgen` rules know. Whatever is found that makes no sense is not taken over.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -61,22 +61,29 @@ def read(nft: Nft, ruleset: Ruleset) -> Found | None:
 
 
 def affinity(nft: Nft) -> tuple[Element, ...]:
-    """What the table remembers of clients; nothing if its layout has no such map."""
-    try:
-        return nft.elements(layout.AFFINITY)
-    except NotFound:
-        return ()
+    """What the table remembers of clients, as far as this layout remembers it too."""
+    return tuple(_readable(nft, layout.AFFINITY))
 
 
 def _elements(nft: Nft) -> dict[ElementKey, Element]:
-    found: dict[ElementKey, Element] = {}
-    for set_name in layout.WRITTEN:
-        try:
-            elements = nft.elements(set_name)
-        except NotFound:  # another layout
-            continue
-        found.update((ElementKey(set_name, element.key), element) for element in elements)
-    return found
+    return {
+        ElementKey(set_name, element.key): element
+        for set_name in layout.WRITTEN
+        for element in _readable(nft, set_name)
+    }
+
+
+def _readable(nft: Nft, set_name: str) -> Iterator[Element]:
+    """The elements of a set that have this layout's form; another version's table may have others, or no such set."""
+    try:
+        elements = nft.elements(set_name)
+    except NotFound:
+        return
+    form = layout.form(set_name, nft.table.family)
+    for element in elements:
+        length = len(element.value) if isinstance(element.value, bytes) else None
+        if form == (len(element.key), length):
+            yield element
 
 
 def _service_chains(

@@ -286,6 +286,16 @@ def test_its_own_changes_are_not_taken_for_somebody_elses(program):
     assert "somebody else" not in program.log
 
 
+def test_a_second_proxy_does_not_start_beside_the_first(program):
+    program.node.inside("node", lambda: _await_health(200))
+    flags = [f"--kubeconfig={program.api.kubeconfig}", "--hostname-override=node1"]
+    second = program.node.node.start(sys.executable, "-m", "proxy", *flags, stderr=subprocess.PIPE, text=True)
+    _, complaint = second.communicate(timeout=20)
+
+    assert second.returncode == 1
+    assert complaint == "Error: another podwire-proxy serves this network namespace; end it first\n"
+
+
 # --- flags
 
 

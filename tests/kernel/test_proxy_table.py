@@ -230,6 +230,29 @@ def test_a_table_of_another_version_is_replaced(node):
     assert after.ids == before.ids
 
 
+FORMER = """
+table ip podwire-proxy {
+    map endpoints { type ipv4_addr : mark; elements = { 192.0.2.1 : 0x70000001 }; }
+    map ring { type mark : ipv4_addr . inet_service; elements = { 1 : 192.0.2.1 . 80 }; }
+    map services { type inet_service : verdict; elements = { 80 : drop }; }
+    set affinity { type ipv4_addr; elements = { 192.0.2.1 }; }
+    chain dispatch { comment "layout of long ago"; }
+    chain old { type filter hook forward priority 0; drop; }
+}
+"""
+
+
+def test_a_table_of_quite_another_form_is_replaced(node):
+    fill(node.world)
+    node.nft.delete_table()
+    node.node.run("nft", "-f", "-", stdin=FORMER)
+    node.restart()
+
+    assert len(Reading(node.nft).ways) == 7
+    assert node.ask("client", WEB)
+    assert "192.0.2.1" not in listing(node)
+
+
 def test_clients_stay_where_they_were_when_the_table_is_replaced(node):
     node.put(service(affinity=600), endpoint_slice("web", [A, B, C]))
     first = node.ask("client", WEB)

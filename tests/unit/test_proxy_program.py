@@ -1,0 +1,157 @@
+"""The proxy's threads together, on a table in memory and an API that answers when told to."""
+
+import threading
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from dataplane.nft.fake import FakeMonitor
+from dataplane.nft.interface import Change
+from kube.errors import Unreachable
+from proxy.program import Proxy
+from tests.proxy_reading import Front, Reading
+from tests.services import RULESET, FakeTable, endpoint_slice, service
+from tests.waiting import eventually
+
+WEB = Front("10.96.0.10", "TCP", 80)
+
+
+class Stream:
+    """A watch on which nothing happens."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._stopped.wait(30)
+        return iter(())
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    close = stop
+
+
+class Api:
+    """Lists by plural; a collection that is not there does not answer."""
+
+    def __init__(self, **collections: list) -> None:
+        self.collections = collections
+        self.asked: list[str] = []
+        self.selectors: dict = {}
+
+    def list(self, resource, _namespace=None, *, label_selector=None, field_selector=None, query=None) -> bytes:
+        self.asked.append(resource.plural)
+        self.selectors[resource.plural] = (str(label_selector), str(field_selector))
+        if resource.plural not in self.collections:
+            raise Unreachable("http://api", "not today")
+        items = msgspec.json.encode(self.collections[resource.plural]).decode()
+        return f'{{"metadata": {{"resourceVersion": "7"}}, "items": {items}}}'.encode()
+
+    def watch(self, *_arguments, **_options) -> Stream:
+        return Stream()
+
+
+class NoFlows:
+    def udp_flows(self, version, *, destination=None):
+        return ()
+
+    def delete(self, flow) -> bool:
+        return False
+
+
+class WatchedTable(FakeTable):
+    def __init__(self) -> None:
+        super().__init__()
+        self.watcher = FakeMonitor()
+
+    def monitor(self) -> FakeMonitor:
+        return self.watcher
+
+
+@pytest.fixture
+def start() -> Iterator:
+    started: list[Proxy] = []
+
+    def start_proxy(api: Api, table: FakeTable) -> Proxy:
+        proxy = Proxy(api, table, NoFlows(), node="node1")
+        started.append(proxy)
+        proxy.start()
+        return proxy
+
+    yield start_proxy
+    for proxy in started:
+        proxy.stop()
+
+
+def web() -> dict:
+    return {"services": [service()], "endpointslices": [endpoint_slice("web", ["10.244.0.2", "10.244.0.3"])]}
+
+
+def is_served(table: FakeTable) -> bool:
+    return table.table_exists() and WEB in Reading(table).ways
+
+
+@pytest.mark.parametrize("missing", ["services", "endpointslices"])
+def test_nothing_is_written_before_all_has_been_listed(start, missing):
+    api, table = Api(**web()), WatchedTable()
+    late = api.collections.pop(missing)
+    proxy = start(api, table)
+    eventually(lambda: api.asked.count(missing) > 2)
+    assert (table.loaded, table.committed) == ([], [])
+    assert not proxy.health.report().healthy
+    api.collections[missing] = late
+
+    assert eventually(lambda: is_served(table))
+    assert eventually(lambda: proxy.health.report().healthy)
+
+
+def test_the_api_is_asked_for_what_the_proxy_serves(start):
+    api, table = Api(**web()), WatchedTable()
+    start(api, table)
+    eventually(lambda: is_served(table))
+
+    assert api.selectors == {
+        "services": ("!service.kubernetes.io/service-proxy-name", "spec.clusterIP!=None"),
+        "endpointslices": ("!service.kubernetes.io/headless", "None"),
+    }
+
+
+def change(table: str, **who) -> Change:
+    said = {"port_id": 1, "process_id": 99, "command": "nft", "what": frozenset({"delete table"}), **who}
+    return Change(table=table, family=int(RULESET.table.family), **said)
+
+
+@pytest.mark.parametrize("told", ["podwire-proxy", ""], ids=["ours", "events lost"])
+def test_a_table_somebody_deleted_is_made_again(start, told):
+    api, table = Api(**web()), WatchedTable()
+    start(api, table)
+    eventually(lambda: is_served(table))
+    table.delete_table()
+    table.watcher.report(change(told))
+
+    assert eventually(lambda: is_served(table))
+
+
+def test_it_is_logged_who_changed_the_table(start, capsys):
+    api, table = Api(**web()), WatchedTable()
+    start(api, table)
+    eventually(lambda: is_served(table))
+    table.watcher.report(change("podwire-proxy", command="firewalld"))
+
+    said = eventually(lambda: [line for line in capsys.readouterr().out.splitlines() if "somebody else" in line])
+    assert "firewalld" in said[0]
+    assert "99" in said[0]
+
+
+def test_changes_to_other_tables_are_none_of_our_business(start, capsys):
+    api, table = Api(**web()), WatchedTable()
+    start(api, table)
+    eventually(lambda: is_served(table))
+    table.watcher.report(change("other"))
+    table.watcher.report(change("podwire-proxy", command="last"))
+    said = eventually(lambda: [line for line in capsys.readouterr().out.splitlines() if "somebody else" in line])
+
+    assert len(said) == 1
+    assert "last" in said[0]
