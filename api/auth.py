@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from api.files import write_atomically
+from dataplane import atomic_file
 from kube.errors import Unauthorized
 
 _TOKEN_BYTES: Final = 32
@@ -19,7 +19,7 @@ def load_token(path: Path) -> str:
         token = ""
     if not token:
         token = secrets.token_urlsafe(_TOKEN_BYTES)
-        write_atomically(path, f"{token}\n".encode(), mode=0o600)
+        atomic_file.write(path, f"{token}\n".encode())
     path.chmod(0o600)
     return token
 

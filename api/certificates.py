@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from api.files import write_atomically
+from dataplane import atomic_file
 
 _AUTHORITY_LIFETIME: Final = timedelta(days=3650)
 _SERVER_LIFETIME: Final = timedelta(days=365)
@@ -87,7 +87,7 @@ def prepare(files: Files, names: Names, now: datetime) -> None:
         if _is_good(server.certificate, authority, names, now):
             return
     server = _issue(authority, names, now)
-    write_atomically(files.server, _pem(server.certificate) + _key_pem(server.key), mode=0o600)
+    atomic_file.write(files.server, _pem(server.certificate) + _key_pem(server.key))
 
 
 def _authority(files: Files, now: datetime) -> Identity:
@@ -96,8 +96,8 @@ def _authority(files: Files, now: datetime) -> Identity:
         return Identity(certificate=_load_certificate(files.authority), key=key)
     authority = _found(now)
     # The key first: a certificate without its key would stop the next start.
-    write_atomically(files.authority_key, _key_pem(authority.key), mode=0o600)
-    write_atomically(files.authority, _pem(authority.certificate), mode=0o644)
+    atomic_file.write(files.authority_key, _key_pem(authority.key))
+    atomic_file.write(files.authority, _pem(authority.certificate), mode=0o644)
     return authority
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from api.files import write_atomically
+from dataplane import atomic_file
 
 _NAME: Final = "podwire"
 
@@ -39,4 +39,4 @@ def write(path: Path, content: bytes) -> None:
             return
     except FileNotFoundError:
         pass
-    write_atomically(path, content, mode=0o600)
+    atomic_file.write(path, content)

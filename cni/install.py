@@ -4,13 +4,12 @@ Written under another name and renamed: a runtime sees the old executable or the
 "text file busy".
 """
 
-import os
-import secrets
 from pathlib import Path
 
 import msgspec
 
 from cni import shim, spec
+from dataplane import atomic_file
 
 EXECUTABLE = spec.PLUGIN_TYPE
 _SHEBANG_MAX = 127  # BINPRM_BUF_SIZE before Linux 5.1
@@ -32,8 +31,7 @@ def install(bin_dir: Path, python: Path, socket_path: Path) -> Path:
     path = bin_dir / EXECUTABLE
     try:
         text = render(python, socket_path)
-        bin_dir.mkdir(parents=True, exist_ok=True)
-        _replace(path, text)
+        atomic_file.write(path, text, mode=0o755)
     except OSError as error:
         raise InstallError(path, f"{error.strerror}: {error.filename}") from error
     return path
@@ -48,17 +46,3 @@ def render(python: Path, socket_path: Path) -> bytes:
     versions = msgspec.json.encode(spec.version_report()) + b"\n"
     call = f"posix._exit(main({str(python)!r}, {str(socket_path)!r}, {versions!r}, {spec.ABOUT.encode()!r}))"
     return "\n".join((first, Path(shim.__file__).read_text(encoding="utf-8"), "", call, "")).encode()
-
-
-def _replace(path: Path, text: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with draft.open("xb") as file:
-            draft.chmod(0o755)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from cni.spec import Command, parse_version
+from dataplane import atomic_file
 
 DEADLINE_SECONDS = 60.0
 _RESULT_ON_DEL_SINCE = "0.4.0"
@@ -195,11 +196,7 @@ class Runtime:
         }
 
     def _remember(self, network: Network, sandbox: Sandbox, result: Mapping[str, Any]) -> None:
-        self._cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._cache_path(network, sandbox)
-        draft = path.with_suffix(".new")
-        draft.write_bytes(msgspec.json.encode(result))
-        draft.rename(path)
+        atomic_file.write(self._cache_path(network, sandbox), msgspec.json.encode(result))
 
     def _cache_path(self, network: Network, sandbox: Sandbox) -> Path:
         # A hash: the three parts may hold any character and together be longer than a file name.

@@ -5,11 +5,12 @@ from typing import Any
 
 import msgspec
 
+from dataplane import atomic_file
 from kube.connection import ConnectionConfigError, from_kubeconfig
 from kube.http import Client
 from kube.objects import Node, Pod
 from kube.resources import NODES, PODS
-from lab import plan, spelling, state
+from lab import plan, spelling
 from lab.errors import LabError
 from lab.plan import Lab
 
@@ -29,7 +30,7 @@ def write_kubeconfigs(lab: Lab) -> bool:
     ):
         content = msgspec.yaml.encode(_pointed_at(document, server, context))
         if not path.exists() or path.read_bytes() != content:
-            state.write_atomically(path, content)
+            atomic_file.write(path, content)
     return True
 
 

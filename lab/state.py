@@ -11,13 +11,13 @@ import fcntl
 import os
 import shutil
 import socket
-import threading
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import msgspec
 
+from dataplane import atomic_file
 from lab import plan, spelling
 from lab.errors import LabError, MissingLabError, OptionError
 from lab.plan import Component, Lab
@@ -73,26 +73,7 @@ def save(lab: Lab) -> None:
         cluster_cidr=str(lab.cluster_cidr),
         service_cidr=str(lab.service_cidr),
     )
-    write_atomically(lab.directory / _FILE, msgspec.json.format(msgspec.json.encode(saved)) + b"\n")
-
-
-def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Replace a file so that a reader, and the death of the writer, finds the old content or the new.
-
-    `durable`: so does a crash of the machine.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{threading.get_native_id()}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    atomic_file.write(lab.directory / _FILE, msgspec.json.format(msgspec.json.encode(saved)) + b"\n")
 
 
 def names(state_root: Path) -> tuple[str, ...]:

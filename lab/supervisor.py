@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from dataplane import netns
+from dataplane import atomic_file, netns
 from dataplane.errors import DataplaneError
 from lab import logs, plan, processes, state, supervision, topology
 from lab.plan import Component, Lab, Listener
@@ -179,7 +179,7 @@ class Supervisor:
         }
         if reports != self._told:
             self._told = reports
-            state.write_atomically(self._lab.directory / _REPORT, msgspec.json.encode(reports))
+            atomic_file.write(self._lab.directory / _REPORT, msgspec.json.encode(reports))
 
 
 def start(lab: Lab, component: Component) -> Process:

@@ -8,7 +8,8 @@ from pathlib import Path
 import structlog
 
 from cni import install
-from node import atomic_file, conflist
+from dataplane import atomic_file
+from node import conflist
 from node.conflist import PodNetwork
 
 log = structlog.get_logger(__name__)
@@ -41,7 +42,7 @@ class PodNetworkFiles:
         wanted, found = conflist.render(network), atomic_file.read(self._paths.conflist)
         if wanted != found:
             self._warn_of_move(found, pod_cidr)
-            atomic_file.write(self._paths.conflist, wanted)
+            atomic_file.write(self._paths.conflist, wanted, mode=0o644)
             log.info("network configuration written", path=str(self._paths.conflist), pod_cidr=str(pod_cidr), mtu=mtu)
         self.current = pod_cidr
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from lab import state
+from dataplane import atomic_file
 from lab.runner.record import SandboxRecord
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ class Records:
 
     def write(self, record: SandboxRecord) -> None:
         # Not forced to disk: what a machine forgets in a crash is also what no longer exists after it.
-        state.write_atomically(self._path(record.uid), msgspec.json.encode(record), durable=False)
+        atomic_file.write(self._path(record.uid), msgspec.json.encode(record), durable=False)
 
     def remove(self, uid: str) -> None:
         self._path(uid).unlink(missing_ok=True)

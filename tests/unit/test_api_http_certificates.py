@@ -8,7 +8,6 @@ from cryptography import x509
 
 from api import auth, kubeconfig
 from api.certificates import CertificatesDamaged, Files, Names, prepare
-from api.files import write_atomically
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HERE = ipaddress.ip_address("192.0.2.1")
@@ -99,13 +98,3 @@ def test_a_kubeconfig_is_written_only_when_it_changes(tmp_path):
 
     assert b":7443" in path.read_bytes()
     assert path.stat().st_mode & 0o777 == 0o600
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, b"old", mode=0o600)
-
-    with pytest.raises(TypeError):
-        write_atomically(path, "text, not bytes", mode=0o600)
-    assert [each.name for each in tmp_path.iterdir()] == ["file"]
-    assert path.read_bytes() == b"old"

@@ -4,14 +4,12 @@ Address plan: podCIDR 10.244.1.0/24.
 """
 
 import json
-import os
-import threading
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
-from node import atomic_file, conflist
+from node import conflist
 
 NETWORK = conflist.PodNetwork(
     pod_cidr=ip_network("10.244.1.0/24"), mtu=1400, directory=Path("/var/lib/podwire/node/cni")
@@ -51,30 +49,3 @@ def test_the_podcidr_is_read_back() -> None:
 )
 def test_nothing_is_read_out_of_garbage(garbage: bytes) -> None:
     assert conflist.pod_cidrs(garbage) == frozenset()
-
-
-def test_an_absent_file_is_empty(tmp_path: Path) -> None:
-    assert atomic_file.read(tmp_path / "none") == b""
-
-
-def test_folders_are_made_and_the_content_is_there(tmp_path: Path) -> None:
-    atomic_file.write(tmp_path / "a" / "b", b"text")
-    assert atomic_file.read(tmp_path / "a" / "b") == b"text"
-
-
-def test_a_reader_sees_the_old_or_the_new_content_and_never_a_part(tmp_path: Path) -> None:
-    path, contents = tmp_path / "file", [bytes([letter]) * 100_000 for letter in b"ab"]
-    atomic_file.write(path, contents[0])
-    writer = threading.Thread(target=lambda: [atomic_file.write(path, contents[turn % 2]) for turn in range(50)])
-    writer.start()
-    seen = set()
-    while writer.is_alive():
-        seen.add(atomic_file.read(path))
-    assert seen <= set(contents)
-
-
-def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "file").mkdir()
-    with pytest.raises(OSError, match="file"):
-        atomic_file.write(tmp_path / "file", b"text")
-    assert os.listdir(tmp_path) == ["file"]
