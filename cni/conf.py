@@ -16,7 +16,7 @@ import msgspec
 from cni import environment, wire_types
 from cni.spec import IPAM_TYPE, UNSTATED, CniError, Code, invalid
 from ipam.lease import Attachment
-from ipam.pool import Pool, PoolTooSmall, usable
+from ipam.pool import Pool, PoolTooSmall, first_overlap, usable
 
 T = TypeVar("T")
 
@@ -212,17 +212,16 @@ def _inside(field: str, text: str | None, subnet: IPv4Network) -> IPv4Address | 
         return None
     address = _parsed(IPv4Address, field, text)
     lowest, highest = usable(subnet)
-    if not lowest <= address <= highest:
+    if not int(lowest) <= int(address) <= int(highest):
         raise invalid(field, text, f"must be a host address of {subnet}: {lowest} to {highest}")
     return address
 
 
 def _refuse_overlap(pools: Sequence[Pool]) -> None:
-    for index, pool in enumerate(pools):
-        for earlier in pools[:index]:
-            if pool.first <= earlier.last and earlier.first <= pool.last:
-                other = f"overlaps {earlier.first} to {earlier.last} of {earlier.network}"
-                raise invalid(f"ipam.ranges[0][{index}]", f"{pool.first}-{pool.last}", other)
+    if overlap := first_overlap(pools):
+        pool, earlier = (pools[index] for index in overlap)
+        other = f"overlaps {earlier.first} to {earlier.last} of {earlier.network}"
+        raise invalid(f"ipam.ranges[0][{overlap[0]}]", f"{pool.first}-{pool.last}", other)
 
 
 def _routes(wire: wire_types.NetConf) -> tuple[PodRoute, ...]:

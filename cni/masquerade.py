@@ -5,15 +5,15 @@ missing, replaces the rule by itself and adds the subnets, in one transaction.
 """
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network
 
 from dataplane.nft.objects import Family, Table
+from ipam.address import Network
 
 TABLE = Table(family=Family.IP, name="podwire-cni")
 
 
-def render(subnets: Iterable[IPv4Network]) -> str:
-    elements = ", ".join(map(str, sorted(set(subnets))))
+def render(subnets: Iterable[Network]) -> str:
+    elements = ", ".join(sorted(set(map(str, subnets))))
     return f"""\
 add table ip {TABLE.name}
 add set ip {TABLE.name} subnets {{ type ipv4_addr; flags interval; auto-merge; }}

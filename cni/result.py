@@ -8,13 +8,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 from cni import wiring
 from cni.conf import NetConf, PodRoute
 from cni.spec import Version, parse_version
 from dataplane.netlink.objects import Link
+from ipam import address as families
 from ipam.lease import Lease
 
 
@@ -31,8 +31,8 @@ class Result:
     """What one attachment consists of. `address` stands on the last of the interfaces."""
 
     interfaces: tuple[Interface, ...]
-    address: IPv4Interface
-    gateway: IPv4Address | None
+    address: families.Interface
+    gateway: families.Address | None
     routes: tuple[PodRoute, ...]
     dns: Mapping[str, Any]
 

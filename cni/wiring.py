@@ -8,11 +8,12 @@ A pod's MAC follows from its address: whoever still has the address's former own
 
 import hashlib
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import ip_interface
 
 from cni.conf import NetConf, PodRoute
 from cni.environment import Environment
 from dataplane.netlink.objects import Bridge, Route, VethEnd, VethPair
+from ipam.address import Address, Interface
 from ipam.lease import Attachment, Lease
 from ipam.pool import Pool
 
@@ -37,8 +38,8 @@ def _network_tag(network: str) -> bytes:
     return b"\x0e" + hashlib.sha256(network.encode()).digest()[:2]
 
 
-def address_mac(address: IPv4Address) -> str:
-    return _mac(b"\x0a\x58" + address.packed)
+def address_mac(address: Address) -> str:
+    return _mac(b"\x0a\x58" + address.packed[-4:])
 
 
 def _mac(octets: bytes) -> str:
@@ -54,14 +55,14 @@ def bridge(conf: NetConf) -> Bridge:
     return Bridge(name=conf.bridge, mac=address_mac(_gateway(conf.pools[0])), mtu=conf.mtu)
 
 
-def bridge_addresses(conf: NetConf) -> tuple[IPv4Interface, ...]:
+def bridge_addresses(conf: NetConf) -> tuple[Interface, ...]:
     """The gateways' addresses, which stand on the bridge."""
     if not conf.is_gateway:
         return ()
-    return tuple(dict.fromkeys(IPv4Interface((_gateway(pool), pool.network.prefixlen)) for pool in conf.pools))
+    return tuple(dict.fromkeys(ip_interface((_gateway(pool), pool.network.prefixlen)) for pool in conf.pools))
 
 
-def _gateway(pool: Pool) -> IPv4Address:
+def _gateway(pool: Pool) -> Address:
     return pool.gateway or pool.network[1]
 
 

@@ -1,4 +1,4 @@
-"""Leases as values: which attachment has which address, and what proves that the attachment still lives.
+"""Leases as values: which attachment has which addresses, and what proves that the attachment still lives.
 
 A lease is written `pending` before anything is wired and becomes `active` when all of it is. Its token names the one
 call that made it: whoever gives back or activates a lease presents the token, so a call that comes too late cannot
@@ -8,7 +8,9 @@ touch a successor's lease (no ABA).
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import ip_interface
+
+from ipam.address import Address, Interface, Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Who asks for an address: everything of a lease but the address."""
+    """Who asks for addresses: everything of a lease but those. `host_veth` is empty when podwire does not do the wiring."""
 
     attachment: Attachment
     token: str
@@ -54,14 +56,57 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeasedAddress:
+    """One address of a lease, with what its pool says about it."""
+
+    address: Address
+    network: Network
+    gateway: Address | None
+
+    @property
+    def interface(self) -> Interface:
+        """The address with its subnet's prefix, as it stands on the pod's interface."""
+        return ip_interface((self.address, self.network.prefixlen))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
+    """One address from each list of ranges, all given and taken back together."""
+
     claim: Claim
-    address: IPv4Address
-    network: IPv4Network
-    gateway: IPv4Address | None
+    addresses: tuple[LeasedAddress, ...]
     state: State
 
     @property
-    def interface(self) -> IPv4Interface:
-        """The address with its subnet's prefix, as it stands on the pod's interface."""
-        return IPv4Interface((self.address, self.network.prefixlen))
+    def leading(self) -> LeasedAddress:
+        """The first IPv4 address, or the first one: the pod's MAC follows from it."""
+        return next((given for given in self.addresses if given.address.version == 4), self.addresses[0])
+
+    @property
+    def address(self) -> Address:
+        return self.leading.address
+
+    @property
+    def interface(self) -> Interface:
+        return self.leading.interface
+
+    @property
+    def network(self) -> Network:
+        return self.leading.network
+
+    @property
+    def gateway(self) -> Address | None:
+        return self.leading.gateway
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        return tuple(given.interface for given in self.addresses)
+
+    @property
+    def listed(self) -> str:
+        """Every address, for people."""
+        return ", ".join(str(given.address) for given in self.addresses)
+
+    def gateway_of(self, version: int) -> Address | None:
+        """The gateway for destinations of this family."""
+        return next((given.gateway for given in self.addresses if given.address.version == version), None)

@@ -1,143 +1,91 @@
 """The node's leases in one SQLite file, shared by the agent and by any number of plugin processes.
 
-Two UNIQUE constraints carry the promises: one owner per address, one address per attachment and family. Every change
-is one transaction, so a kill -9 leaves either the old state or the new one. WAL with synchronous=NORMAL loses at most
-the last commits when the machine itself stops, and a machine that stopped has no pods left: leases of an earlier boot
-are dropped at the first ADD.
+Two keys carry the promises: one owner per address, one lease per attachment. A released address cools down before
+another attachment gets it, unless the pool has no other: neighbours' ARP caches and conntrack entries of its former
+owner shall be gone by then. Cooling is measured by a clock that nobody can set; the history is told in wall-clock time.
 """
 
-import os
-import secrets
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from ipaddress import IPv4Address, IPv4Network
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
+from sqlite3 import Connection
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from ipam import allocator
-from ipam.lease import Attachment, Claim, Lease, Sandbox, State
-from ipam.pool import Pool, PoolExhausted
+from ipam import allocator, ledger, rows
+from ipam.address import Address, Network, packed
+from ipam.errors import AlreadyLeased, LeaseError, LeaseLost, LeasesBusy, LeasesInaccessible, LeasesUnreadable
+from ipam.file import NAME as FILE
+from ipam.file import LeaseFile
+from ipam.history import Tenure, tenures
+from ipam.lease import Attachment, Claim, Lease, LeasedAddress, State
+from ipam.occupancy import Occupancy
+from ipam.pool import Pool
 
-FILE = "leases.db"
+__all__ = [
+    "FILE",
+    "AlreadyLeased",
+    "LeaseError",
+    "LeaseLost",
+    "Leases",
+    "LeasesBusy",
+    "LeasesInaccessible",
+    "LeasesUnreadable",
+]
+
+COOLDOWN_SECONDS = 30.0
 _BUSY_SECONDS = 10.0
-_LAYOUT = 1
-_SCHEMA = f"""
-PRAGMA journal_mode = WAL;
-CREATE TABLE leases (
-    network      TEXT NOT NULL,
-    container_id TEXT NOT NULL,
-    ifname       TEXT NOT NULL,
-    family       INTEGER NOT NULL,
-    address      TEXT NOT NULL,
-    subnet       TEXT NOT NULL,
-    gateway      TEXT,
-    state        TEXT NOT NULL CHECK (state IN ('pending', 'active')),
-    token        TEXT NOT NULL,
-    netns_device INTEGER NOT NULL,
-    netns_inode  INTEGER NOT NULL,
-    boot_id      TEXT NOT NULL,
-    host_veth    TEXT NOT NULL,
-    owner        TEXT NOT NULL,
-    UNIQUE (network, address),
-    UNIQUE (network, container_id, ifname, family)
-) STRICT;
-CREATE TABLE cursors (network TEXT PRIMARY KEY, address TEXT NOT NULL) STRICT;
-CREATE TABLE boot (id TEXT NOT NULL) STRICT;
-PRAGMA user_version = {_LAYOUT};
-"""
 
 
-class LeaseError(Exception):
-    """The lease file refused."""
+def _since_boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class LeasesUnreadable(LeaseError):
-    """The file is damaged, or is not a lease file of this version."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """Seconds that only ever grow, for intervals; and the wall clock's, for people."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path, self.reason = path, reason
-
-    def __str__(self) -> str:
-        return f"lease file {self.path}: {self.reason}; stop this node's pods and move the file away, or restore it from a copy"
+    steady: Callable[[], float] = _since_boot
+    wall: Callable[[], float] = time.time
 
 
-class LeasesBusy(LeaseError):
-    """Somebody has kept the file locked for too long."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """How much of a pool is given away. `cooling` addresses are given only when no other is left."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.path = path
+    pool: Pool
+    used: int
+    cooling: int
 
-    def __str__(self) -> str:
-        return f"lease file {self.path} stayed locked by another process; try again"
+    @property
+    def size(self) -> int:
+        return self.pool.size
 
-
-class LeasesInaccessible(LeaseError):
-    """The file could not be read or written, for reasons of the disk or the file system."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path, self.reason = path, reason
-
-    def __str__(self) -> str:
-        return f"lease file {self.path}: {self.reason}; look at the disk and at who may write there"
-
-
-class AlreadyLeased(LeaseError):
-    """The attachment has a lease."""
-
-    def __init__(self, lease: Lease) -> None:
-        super().__init__(lease)
-        self.lease = lease
-
-    def __str__(self) -> str:
-        return f"{self.lease.claim.attachment} already has {self.lease.address}; delete it first"
-
-
-class LeaseLost(LeaseError):
-    """The lease was given back by somebody else while its attachment was being wired."""
-
-    def __init__(self, lease: Lease) -> None:
-        super().__init__(lease)
-        self.lease = lease
-
-    def __str__(self) -> str:
-        return f"the lease of {self.lease.address} for {self.lease.claim.attachment} was released during the call"
+    @property
+    def free(self) -> int:
+        return self.size - self.used
 
 
 class Leases:
     """An open lease file. One object serves one thread; open as many as there are callers."""
 
-    def __init__(self, directory: Path, *, patience: float = _BUSY_SECONDS) -> None:
+    def __init__(self, directory: Path, *, patience: float = _BUSY_SECONDS, clocks: Clocks | None = None) -> None:
         """Open the file below `directory`, and make both when they are absent; wait `patience` seconds for others."""
-        self.path = directory / FILE
-        if not self.path.exists():
-            _create(self.path)
-        with _explained(self.path):
-            self._sql = sqlite3.connect(self.path, timeout=patience, isolation_level=None)
-            self._identity = _identity(self.path)
-        try:
-            self._check_layout()
-        except BaseException:
-            self._sql.close()
-            raise
+        self._file = LeaseFile(directory, patience=patience)
+        self._clocks = clocks or Clocks()
 
-    def _check_layout(self) -> None:
-        with _explained(self.path):
-            (layout,) = self._sql.execute("PRAGMA user_version").fetchone()
-            self._sql.execute("PRAGMA synchronous = NORMAL")
-        if layout != _LAYOUT:
-            raise LeasesUnreadable(self.path, f"its layout is {layout}, this version reads {_LAYOUT}")
+    @property
+    def path(self) -> Path:
+        return self._file.path
 
     def is_current(self) -> bool:
         """Whether the path still leads to the file that is open here: somebody may have moved it away."""
-        return _identity(self.path) == self._identity
+        return self._file.is_current()
 
     def close(self) -> None:
-        self._sql.close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -149,163 +97,129 @@ class Leases:
 
     def begin_boot(self, boot_id: str) -> int:
         """Drop every lease of an earlier boot, once per boot; return how many there were."""
-        if self._rows("SELECT 1 FROM boot WHERE id = ?", boot_id):
+        if self._file.rows("SELECT 1 FROM boot WHERE id = ?", boot_id):
             return 0
-        with self._transaction():
-            dropped = self._sql.execute("DELETE FROM leases WHERE boot_id <> ?", (boot_id,)).rowcount
-            self._sql.execute("DELETE FROM boot")
-            self._sql.execute("INSERT INTO boot VALUES (?)", (boot_id,))
-        return dropped
+        with self._file.transaction() as sql:
+            dropped = rows.leases(
+                sql.execute(f"{rows.SELECT} WHERE boot_id <> ? ORDER BY id, position", (boot_id,)).fetchall()
+            )
+            for lease in dropped:
+                self._drop(sql, lease)
+            # No neighbour remembers an address of the time before the boot.
+            for (network,) in sql.execute("SELECT DISTINCT network FROM addresses WHERE freed IS NOT NULL").fetchall():
+                Occupancy(sql, network).settle(now=self._clocks.steady(), cooldown=0)
+            ledger.record(sql, "released", dropped, at=self._clocks.wall())
+            sql.execute("DELETE FROM boot")
+            sql.execute("INSERT INTO boot VALUES (?)", (boot_id,))
+        return len(dropped)
 
-    def assign(self, pools: Sequence[Pool], claim: Claim) -> Lease:
-        """Give the next free address of the pools, pending. Raises AlreadyLeased or PoolExhausted."""
+    def assign(
+        self,
+        ranges: Sequence[Sequence[Pool]],
+        claim: Claim,
+        *,
+        wanted: Sequence[Address] = (),
+        cooldown: float = COOLDOWN_SECONDS,
+    ) -> Lease:
+        """Give one address from each list of ranges, pending; those that are `wanted` where a list has them.
+
+        Raises AlreadyLeased, or a PoolError: nothing is given then.
+        """
+        shares = allocator.share_out(ranges, wanted)
         network = claim.attachment.network
-        with self._transaction():
-            if lease := self._find(claim.attachment):
-                raise AlreadyLeased(lease)
-            pool, address = _choose(pools, _Taken(self._sql, network), self._last_given(network))
-            lease = Lease(claim=claim, address=address, network=pool.network, gateway=pool.gateway, state=State.PENDING)
-            self._insert(lease)
-            self._sql.execute("REPLACE INTO cursors VALUES (?, ?)", (network, str(address)))
+        with self._file.transaction() as sql:
+            if earlier := rows.find(sql, claim.attachment):
+                raise AlreadyLeased(earlier)
+            occupancy = Occupancy(sql, network)
+            occupancy.settle(now=self._clocks.steady(), cooldown=cooldown)
+            number = rows.insert(sql, claim, State.PENDING)
+            given = tuple(
+                _give(occupancy, number, position, pools, share)
+                for position, (pools, share) in enumerate(zip(ranges, shares, strict=True))
+            )
+            lease = Lease(claim=claim, addresses=given, state=State.PENDING)
+            ledger.record(sql, "given", [lease], at=self._clocks.wall())
         return lease
 
     def activate(self, lease: Lease) -> None:
         """Everything is wired. Raises LeaseLost when the lease is no longer this call's."""
-        with self._transaction():
-            changed = self._sql.execute(
-                "UPDATE leases SET state = 'active' WHERE token = ? AND network = ? AND address = ?",
-                (lease.claim.token, lease.claim.attachment.network, str(lease.address)),
+        with self._file.transaction() as sql:
+            changed = sql.execute(
+                "UPDATE leases SET state = 'active' WHERE token = ? AND network = ? AND container_id = ? AND ifname = ?",
+                rows.key(lease),
             ).rowcount
         if not changed:
             raise LeaseLost(lease)
 
     def release(self, lease: Lease) -> None:
         """Give back exactly this lease; one that is gone, or is another call's by now, is left alone."""
-        with self._transaction():
-            self._sql.execute(
-                "DELETE FROM leases WHERE token = ? AND network = ? AND address = ?",
-                (lease.claim.token, lease.claim.attachment.network, str(lease.address)),
-            )
+        with self._file.transaction() as sql:
+            if self._drop(sql, lease):
+                ledger.record(sql, "released", [lease], at=self._clocks.wall())
 
     def find(self, attachment: Attachment) -> Lease | None:
-        with _explained(self.path):
-            return self._find(attachment)
+        found = self._file.rows(
+            f"{rows.SELECT} WHERE leases.network = ? AND container_id = ? AND ifname = ? ORDER BY position",
+            *(attachment.network, attachment.container_id, attachment.ifname),
+        )
+        return next(iter(rows.leases(found)), None)
 
     def of(self, network: str) -> tuple[Lease, ...]:
         """Every lease of a network, in the order of giving."""
-        return tuple(map(_lease, self._rows("SELECT * FROM leases WHERE network = ? ORDER BY rowid", network)))
+        return rows.leases(self._file.rows(f"{rows.SELECT} WHERE leases.network = ? ORDER BY id, position", network))
 
-    def count(self, network: str) -> dict[IPv4Network, int]:
-        """How many addresses of each subnet a network has given."""
-        rows = self._rows("SELECT subnet, COUNT(*) FROM leases WHERE network = ? GROUP BY subnet", network)
-        return {IPv4Network(subnet): number for subnet, number in rows}
+    def networks(self) -> tuple[str, ...]:
+        return tuple(name for (name,) in self._file.rows("SELECT DISTINCT network FROM leases ORDER BY network"))
 
-    def _find(self, attachment: Attachment) -> Lease | None:
-        row = self._sql.execute(
-            "SELECT * FROM leases WHERE network = ? AND container_id = ? AND ifname = ? AND family = 4",
-            (attachment.network, attachment.container_id, attachment.ifname),
-        ).fetchone()
-        return _lease(row) if row else None
+    def count(self, network: str) -> Mapping[Network, int]:
+        """How many addresses of each subnet are leased."""
+        query = "SELECT subnet, count(*) FROM addresses WHERE network = ? AND lease IS NOT NULL GROUP BY subnet"
+        return {ip_network(subnet): number for subnet, number in self._file.rows(query, network)}
 
-    def _last_given(self, network: str) -> IPv4Address | None:
-        row = self._sql.execute("SELECT address FROM cursors WHERE network = ?", (network,)).fetchone()
-        return IPv4Address(row[0]) if row else None
+    def usage(self, network: str, pools: Sequence[Pool]) -> tuple[Usage, ...]:
+        """How full each pool is: what STATUS tells before an ADD has to fail."""
+        return tuple(self._usage(network, pool) for pool in pools)
 
-    def _insert(self, lease: Lease) -> None:
-        claim, attachment, sandbox = lease.claim, lease.claim.attachment, lease.claim.sandbox
-        owned = (attachment.network, attachment.container_id, attachment.ifname, lease.address.version)
-        given = (str(lease.address), str(lease.network), str(lease.gateway) if lease.gateway else None, lease.state)
-        proof = (claim.token, sandbox.device, sandbox.inode, sandbox.boot_id, claim.host_veth, claim.owner)
-        self._sql.execute(
-            "INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*owned, *given, *proof)
+    def history(self, address: Address) -> tuple[Tenure, ...]:
+        """Everybody who had the address, on whatever network, the oldest first."""
+        told = tenures(map(ledger.event_of, self._file.rows(ledger.QUERY, address.version, address.packed)))
+        holders = {tenure.attachment for tenure in told if tenure.until is None}
+        # A lease may be older than the oldest event that is kept.
+        return (*(tenure for tenure in self._held(address) if tenure.attachment not in holders), *told)
+
+    def _held(self, address: Address) -> tuple[Tenure, ...]:
+        found = self._file.rows(f"{rows.SELECT} WHERE family = ? AND number = ?", address.version, address.packed)
+        return tuple(
+            Tenure(address=address, attachment=lease.claim.attachment, owner=lease.claim.owner, since=None, until=None)
+            for lease in rows.leases(found)
         )
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with _explained(self.path):
-            return self._sql.execute(query, values).fetchall()
+    def _usage(self, network: str, pool: Pool) -> Usage:
+        version = pool.network.version
+        ((used, cooling),) = self._file.rows(
+            "SELECT count(lease), count(freed) FROM addresses"
+            " WHERE network = ? AND family = ? AND number BETWEEN ? AND ?",
+            *(network, version, packed(version, int(pool.first)), packed(version, int(pool.last))),
+        )
+        return Usage(pool=pool, used=used, cooling=cooling)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        # IMMEDIATE: a transaction that reads first and writes later could otherwise fail at its first write.
-        with _explained(self.path):
-            self._sql.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._sql.execute("ROLLBACK")
-                raise
-            self._sql.execute("COMMIT")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+    def _drop(self, sql: Connection, lease: Lease) -> bool:
+        row = sql.execute(
+            "DELETE FROM leases WHERE token = ? AND network = ? AND container_id = ? AND ifname = ? RETURNING id",
+            rows.key(lease),
+        ).fetchone()
+        if row:
+            Occupancy(sql, lease.claim.attachment.network).let_go(row[0], now=self._clocks.steady())
+        return row is not None
 
 
-class _Taken:
-    """The leased addresses of a network: asked one at a time, since round robin nearly always needs only one."""
-
-    def __init__(self, sql: sqlite3.Connection, network: str) -> None:
-        self._sql, self._network = sql, network
-
-    def __contains__(self, address: object) -> bool:
-        query = "SELECT 1 FROM leases WHERE network = ? AND address = ?"
-        return self._sql.execute(query, (self._network, str(address))).fetchone() is not None
-
-
-def _choose(pools: Sequence[Pool], taken: _Taken, last: IPv4Address | None) -> tuple[Pool, IPv4Address]:
-    """Go on in the pool that gave the last address, then through the others in their order."""
-    current = next((index for index, pool in enumerate(pools) if last and pool.first <= last <= pool.last), 0)
-    for pool in (*pools[current:], *pools[:current]):
-        if (address := allocator.next_free(pool, taken, last)) is not None:
-            return pool, address
-    size = sum(pool.size for pool in pools)
-    raise PoolExhausted(*(pool.network for pool in pools), used=size, size=size)
-
-
-def _lease(row: tuple[Any, ...]) -> Lease:
-    network, container_id, ifname, _, address, subnet, gateway, state, token, device, inode, boot_id, veth, owner = row
-    claim = Claim(
-        attachment=Attachment(network=network, container_id=container_id, ifname=ifname),
-        token=token,
-        sandbox=Sandbox(device=device, inode=inode, boot_id=boot_id),
-        host_veth=veth,
-        owner=owner,
-    )
-    return Lease(
-        claim=claim,
-        address=IPv4Address(address),
-        network=IPv4Network(subnet),
-        gateway=IPv4Address(gateway) if gateway else None,
-        state=State(state),
-    )
-
-
-def _create(path: Path) -> None:
-    """Make the file complete, then give it its name: nobody ever opens half a schema, and the first of many wins."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with _explained(draft), closing(sqlite3.connect(draft, isolation_level=None)) as sql:
-            sql.executescript(_SCHEMA)
-        with suppress(FileExistsError):
-            os.link(draft, path)
-    finally:
-        for leftover in path.parent.glob(f"{draft.name}*"):
-            leftover.unlink(missing_ok=True)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours, which name the file."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:  # the rest is an extension
-            raise LeasesBusy(path) from error
-        raise LeasesInaccessible(path, str(error)) from error
-    except sqlite3.DatabaseError as error:
-        raise LeasesUnreadable(path, str(error)) from error
+def _give(
+    occupancy: Occupancy, lease: int, position: int, pools: Sequence[Pool], share: Address | None
+) -> LeasedAddress:
+    if share is None:
+        pool, address = occupancy.choose(pools, position)
+        occupancy.remember(position, address)
+    else:
+        pool, address = next(pool for pool in pools if share in pool), share
+    occupancy.hold(lease, position, pool, address)
+    return LeasedAddress(address=address, network=pool.network, gateway=pool.gateway)

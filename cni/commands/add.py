@@ -107,11 +107,11 @@ def _already_attached(call: _Call, lease: Lease | None) -> CniError:
 
 def _assign(call: _Call) -> Lease:
     try:
-        return call.leases.assign(call.conf.pools, call.claim)
+        return call.leases.assign([call.conf.pools], call.claim)
     except PoolExhausted:
         if not leftovers.sweep(call.conf.name, call.conf.essentials.directory, call.host):
             raise
-        return call.leases.assign(call.conf.pools, call.claim)
+        return call.leases.assign([call.conf.pools], call.claim)
 
 
 def ensure_bridge(conf: NetConf, host: Host) -> Link:

@@ -34,7 +34,7 @@ def leases(tmp_path):
 
 
 def test_lease_is_found_as_it_was_given(leases):
-    lease = leases.assign([POOL], claim("a"))
+    lease = leases.assign([[POOL]], claim("a"))
     assert leases.find(lease.claim.attachment) == lease
     assert (str(lease.interface), lease.state) == ("10.244.1.1/24", State.PENDING)
 
@@ -47,61 +47,61 @@ def test_file_moved_away_is_noticed(tmp_path, leases):
 
 def test_lease_outlives_the_process(tmp_path):
     with Leases(tmp_path) as first:
-        lease = first.assign([POOL], claim("a"))
+        lease = first.assign([[POOL]], claim("a"))
         first.activate(lease)
     with Leases(tmp_path) as second:
         assert second.of("net")[0].state is State.ACTIVE
 
 
 def test_attachment_has_one_address(leases):
-    held = leases.assign([POOL], claim("a"))
+    held = leases.assign([[POOL]], claim("a"))
     with pytest.raises(AlreadyLeased, match=str(held.address)):
-        leases.assign([POOL], claim("a", token="other"))
+        leases.assign([[POOL]], claim("a", token="other"))
 
 
 def test_same_address_may_be_given_on_another_network(leases):
-    given = [leases.assign([POOL], claim("a", network=network)).address for network in ("net", "lab")]
+    given = [leases.assign([[POOL]], claim("a", network=network)).address for network in ("net", "lab")]
     assert given[0] == given[1]
 
 
 def test_release_with_anothers_token_frees_nothing(leases):
-    late = leases.assign([POOL], claim("a", token="late"))
+    late = leases.assign([[POOL]], claim("a", token="late"))
     leases.release(late)
-    current = leases.assign([POOL], claim("a", token="new"))
+    current = leases.assign([[POOL]], claim("a", token="new"))
     leases.release(late)
     assert leases.of("net") == (current,)
 
 
 def test_activating_a_released_lease_says_that_it_is_lost(leases):
-    lease = leases.assign([POOL], claim("a"))
+    lease = leases.assign([[POOL]], claim("a"))
     leases.release(lease)
     with pytest.raises(LeaseLost, match=r"10\.244\.1\.1"):
         leases.activate(lease)
 
 
 def test_second_pool_serves_when_the_first_is_full(leases):
-    given = [str(leases.assign([SMALL, NEXT], claim(name)).address) for name in "abcd"]
+    given = [str(leases.assign([[SMALL, NEXT]], claim(name)).address) for name in "abcd"]
     assert given == ["10.244.2.1", "10.244.2.2", "10.244.3.1", "10.244.3.2"]
 
 
 def test_exhaustion_names_every_pool_and_changes_nothing(leases):
     for name in "abcd":
-        leases.assign([SMALL, NEXT], claim(name))
+        leases.assign([[SMALL, NEXT]], claim(name))
     with pytest.raises(PoolExhausted, match=r"10\.244\.2\.0/30, 10\.244\.3\.0/30 are exhausted: 4 of 4"):
-        leases.assign([SMALL, NEXT], claim("e"))
+        leases.assign([[SMALL, NEXT]], claim("e"))
     assert len(leases.of("net")) == 4
 
 
 def test_leases_of_an_earlier_boot_are_dropped_once(leases):
     leases.begin_boot(BOOT)
-    leases.assign([POOL], claim("a"))
+    leases.assign([[POOL]], claim("a"))
     assert [leases.begin_boot(LATER), leases.begin_boot(LATER), len(leases.of("net"))] == [1, 0, 0]
 
 
 def test_many_askers_at_once_get_different_addresses(tmp_path):
     def ask(number: int) -> str:
         with Leases(tmp_path) as own:
-            return str(own.assign([POOL], claim(f"c{number}")).address)
+            return str(own.assign([[POOL]], claim(f"c{number}")).address)
 
     with ThreadPoolExecutor(64) as askers:
         assert len(set(askers.map(ask, range(200)))) == 200
@@ -132,7 +132,7 @@ def test_damaged_file_is_named_and_left_as_it_is(tmp_path, content):
 def test_page_damaged_in_the_middle_is_named(tmp_path):
     with Leases(tmp_path) as leases:
         for number in range(200):
-            leases.assign([POOL], claim(f"c{number}"))
+            leases.assign([[POOL]], claim(f"c{number}"))
     path = tmp_path / FILE
     content = bytearray(path.read_bytes())
     content[4096:] = b"\xa5" * (len(content) - 4096)
@@ -155,16 +155,16 @@ def test_file_locked_for_too_long_is_busy_not_damaged(tmp_path):
     holder = sqlite3.connect(tmp_path / FILE, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     with Leases(tmp_path, patience=0.05) as leases, pytest.raises(LeasesBusy, match=str(tmp_path / FILE)):
-        leases.assign([POOL], claim("a"))
+        leases.assign([[POOL]], claim("a"))
     holder.close()
 
 
 def test_full_disk_is_told_as_such_and_changes_nothing(leases):
-    leases._sql.execute("PRAGMA max_page_count = 1")  # SQLite's own way to run out of space
+    leases._file._sql.execute("PRAGMA max_page_count = 1")  # SQLite's own way to run out of space
 
     def fill() -> None:
         for number in range(200):
-            leases.assign([POOL], claim(f"{'long' * 60}{number}"))
+            leases.assign([[POOL]], claim(f"{'long' * 60}{number}"))
 
     with pytest.raises(LeasesInaccessible, match="full"):
         fill()
@@ -177,15 +177,15 @@ import os, signal, sys
 from pathlib import Path
 from ipam.leases import Leases
 leases = Leases(Path(sys.argv[1]))
-with leases._transaction():
-    leases._sql.execute("DELETE FROM leases")
+with leases._file.transaction():
+    leases._file._sql.execute("DELETE FROM leases")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def test_kill_in_a_transaction_changes_nothing(tmp_path):
     with Leases(tmp_path) as leases:
-        lease = leases.assign([POOL], claim("a"))
+        lease = leases.assign([[POOL]], claim("a"))
     done = subprocess.run([sys.executable, "-c", KILLED_IN_A_TRANSACTION, str(tmp_path)], timeout=30)
     assert done.returncode == -9
     with Leases(tmp_path) as leases:

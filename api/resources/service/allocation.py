@@ -13,6 +13,7 @@ from api.model import Admission, Claim, Claims, Object
 from api.resources import fields
 from api.resources.service import needs
 from ipam import allocator
+from ipam.address import Address
 from ipam.pool import AddressInUse, NotInPool, Pool, PoolError
 from kube import resources
 from kube.errors import FieldError, Invalid
@@ -38,7 +39,7 @@ class _Texts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocator:
     pool: Pool
-    first: IPv4Address
+    first: Address
 
     @classmethod
     def of(cls, service_cidr: IPv4Network) -> "Allocator":
