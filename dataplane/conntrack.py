@@ -96,7 +96,7 @@ def read_flow(body: bytes) -> Flow | None:
     try:
         found = dict(wire.attributes(body))
         original, reply = _tuple(found[CTA_TUPLE_ORIG]), _tuple(found[CTA_TUPLE_REPLY])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, wire.MalformedMessage):
         return None
     if original.protocol != IPPROTO_UDP:
         return None

@@ -63,6 +63,7 @@ class Syncer:
         self._served: dict[ServiceName, Served] = {}
         self._timeout_uses: Counter[int] = Counter()
         self._unsettled: dict[ServiceName, Draft] = {}
+        self._is_first_round = True
         self._is_table_known = False
         self._operations = 0
 
@@ -85,7 +86,8 @@ class Syncer:
             raise SyncFailed(failures)
 
     def _round(self, keys: frozenset[ServiceName]) -> Failures:
-        failures = self._update(keys - _NO_SERVICES) if self._is_table_known else self._resync()
+        names = keys - _NO_SERVICES
+        failures = self._update(names) if self._is_table_known else self._resync(names)
         if SWEEP in keys:
             self._writer.sweep()
         self._writer.retire_affinity(self._timeout_uses)
@@ -97,11 +99,16 @@ class Syncer:
         drafts, failures = self._drafts(names, found=None)
         return failures | self._write(drafts, allowed=_REFUSED_MAX)
 
-    def _resync(self) -> Failures:
+    def _resync(self, names: frozenset[ServiceName]) -> Failures:
         found = restart.read(self._nft, self._ruleset)
         if found is not None:
             self._planner.skip(found.state)
-        drafts, failures = self._drafts({*self._planner.names(), *self._served}, found=found.state if found else None)
+        if self._is_first_round:
+            names = names.union(self._planner.names())
+        # What the API said of the others is known: only the table is in question.
+        for name in self._served.keys() - names:
+            self._unsettled[name] = Draft(name=name, old=self._served[name], new=self._served[name])
+        drafts, failures = self._drafts(names, found=found.state if found else None)
         if found is None:
             refused = self._begin(drafts)
         elif found.is_whole(self._ruleset):
@@ -110,6 +117,7 @@ class Syncer:
         else:
             refused = self._take_over(found, drafts)
         self._is_table_known = RESYNC not in refused
+        self._is_first_round = False
         return failures | refused
 
     def _begin(self, drafts: Sequence[Draft]) -> Failures:
@@ -197,7 +205,7 @@ class Syncer:
         self._remember(draft.name, draft.old)
 
     def _remember(self, name: ServiceName, served: Served) -> None:
-        if served.state.elements and name not in _NO_SERVICES:
+        if (served.state.elements or served.assignments) and name not in _NO_SERVICES:
             self._served[name] = served
         else:
             self._served.pop(name, None)

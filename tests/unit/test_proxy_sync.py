@@ -504,6 +504,32 @@ def test_a_missing_table_is_made_again_in_the_next_round():
     assert len(rig.read().ways) == 4
 
 
+def test_a_service_refused_while_the_table_is_made_again_keeps_its_numbers():
+    rig = Rig(Refusing())
+    rig.table.refused = "192.0.2.1"
+    rig.sync(*put_many(rig.world, 3))
+    before = rig.read().ids
+    rig.table.delete_table()
+    rig.table.refused = "10.96.0.21"
+    with pytest.raises(SyncFailed):
+        rig.sync(RESYNC)
+    rig.table.refused = "192.0.2.1"
+    rig.sync(named("s1"))
+
+    assert rig.read().ids == before
+    assert _taken(rig)[0] == set(map(_number, before))
+
+
+def test_repairing_the_table_asks_the_api_for_nothing():
+    rig = Rig()
+    rig.sync(*put_many(rig.world, 3))
+    rig.table.delete_table()
+    rig.world.services.clear()
+    rig.sync(RESYNC)
+
+    assert len(rig.read().ways) == 3
+
+
 def test_a_cluster_ip_is_served_for_one_service_only():
     rig = Rig()
     first, second = (
