@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from cni import environment, wire_types
+from cni.requests import Requests, parse_requests
 from cni.spec import IPAM_TYPE, UNSTATED, CniError, Code, invalid
 from ipam.lease import Attachment
 from ipam.pool import Pool, PoolTooSmall, first_overlap, usable
@@ -34,7 +35,11 @@ _UNSUPPORTED = (
     "enabledad",
 )
 _VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")  # the second is an older libcni's slip
-_UNSUPPORTED_RUNTIME = ("portMappings", "ips", "ipRanges", "mac", "bandwidth")
+_UNSUPPORTED_RUNTIME = ("portMappings", "bandwidth")
+
+
+_NO_ARGUMENTS: Mapping[str, str] = {}
+_DNS_KEYS = {"servers": "nameservers", "searches": "search", "options": "options"}  # runtimeConfig.dns: result.dns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,7 @@ class NetConf:
     pools: tuple[Pool, ...]
     routes: tuple[PodRoute, ...]
     dns: Mapping[str, Any]
+    requests: Requests
     previous: wire_types.PreviousResult | None
     previous_json: Mapping[str, Any]  # the same with every key, to be passed on
 
@@ -121,7 +127,7 @@ def parse_bridge(conf: Mapping[str, Any]) -> str:
     return bridge if isinstance(bridge, str) else wire_types.DEFAULT_BRIDGE
 
 
-def parse_conf(conf: Mapping[str, Any]) -> NetConf:
+def parse_conf(conf: Mapping[str, Any], arguments: Mapping[str, str] = _NO_ARGUMENTS) -> NetConf:
     """Check everything ADD and CHECK depend on. Raises CniError 2 or 7."""
     essentials = parse_essentials(conf)
     _refuse_unsupported(conf)
@@ -138,12 +144,24 @@ def parse_conf(conf: Mapping[str, Any]) -> NetConf:
         is_gateway=is_gateway,
         masquerade=wire.ip_masq,
         hairpin=wire.hairpin_mode,
-        pools=_pools(wire.ipam),
+        pools=_pools(wire),
         routes=_routes(wire),
-        dns={key: value for key, value in wire.dns.items() if value},
+        dns=_dns(wire),
+        requests=parse_requests(wire, arguments, essentials.name),
         previous=wire.prev_result,
         previous_json=conf.get("prevResult") or {},
     )
+
+
+def _dns(wire: wire_types.NetConf) -> Mapping[str, Any]:
+    """The configuration's name servers; those the runtime gives take their place, and are spelt otherwise there."""
+    runtime = (wire.runtime_config.dns if wire.runtime_config else None) or {}
+    given = {theirs: runtime.get(ours) for ours, theirs in _DNS_KEYS.items()}
+    return {key: value for key, value in {**wire.dns, **_filled(given)}.items() if value}
+
+
+def _filled(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in given.items() if value}
 
 
 def _refuse_unsupported(conf: Mapping[str, Any]) -> None:
@@ -176,16 +194,24 @@ def _value_at(conf: Any, field: str) -> object:
     return cast("object", conf)
 
 
-def _pools(ipam: wire_types.Ipam) -> tuple[Pool, ...]:
-    if ipam.type != IPAM_TYPE:
-        raise invalid("ipam.type", ipam.type, f'this plugin gives addresses itself: write "{IPAM_TYPE}"')
-    if len(ipam.ranges) != 1:
-        raise invalid("ipam.ranges", len(ipam.ranges), "must hold exactly one list of ranges: a pod gets one address")
-    if not ipam.ranges[0]:
-        raise invalid("ipam.ranges[0]", [], 'must hold at least one range such as {"subnet": "10.244.1.0/24"}')
-    pools = [_pool(f"ipam.ranges[0][{index}]", wire) for index, wire in enumerate(ipam.ranges[0])]
-    _refuse_overlap(pools)
+def _pools(wire: wire_types.NetConf) -> tuple[Pool, ...]:
+    if wire.ipam.type != IPAM_TYPE:
+        raise invalid("ipam.type", wire.ipam.type, f'this plugin gives addresses itself: write "{IPAM_TYPE}"')
+    # The runtime's ranges are lists of their own beside the configuration's, as for the reference plugins.
+    dynamic = (wire.runtime_config.ip_ranges if wire.runtime_config else None) or []
+    named = [*_named("runtimeConfig.ipRanges", dynamic), *_named("ipam.ranges", wire.ipam.ranges)]
+    if len(named) != 1:
+        raise invalid("ipam.ranges", len(named), "must hold exactly one list of ranges: a pod gets one address")
+    ((field, ranges),) = named
+    if not ranges:
+        raise invalid(field, [], 'must hold at least one range such as {"subnet": "10.244.1.0/24"}')
+    pools = [_pool(f"{field}[{index}]", each) for index, each in enumerate(ranges)]
+    _refuse_overlap(field, pools)
     return tuple(pools)
+
+
+def _named(field: str, lists: Sequence[Sequence[wire_types.Range]]) -> list[tuple[str, Sequence[wire_types.Range]]]:
+    return [(f"{field}[{index}]", ranges) for index, ranges in enumerate(lists)]
 
 
 def _pool(field: str, wire: wire_types.Range) -> Pool:
@@ -217,11 +243,11 @@ def _inside(field: str, text: str | None, subnet: IPv4Network) -> IPv4Address | 
     return address
 
 
-def _refuse_overlap(pools: Sequence[Pool]) -> None:
+def _refuse_overlap(field: str, pools: Sequence[Pool]) -> None:
     if overlap := first_overlap(pools):
         pool, earlier = (pools[index] for index in overlap)
         other = f"overlaps {earlier.first} to {earlier.last} of {earlier.network}"
-        raise invalid(f"ipam.ranges[0][{overlap[0]}]", f"{pool.first}-{pool.last}", other)
+        raise invalid(f"{field}[{overlap[0]}]", f"{pool.first}-{pool.last}", other)
 
 
 def _routes(wire: wire_types.NetConf) -> tuple[PodRoute, ...]:

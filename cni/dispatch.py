@@ -21,7 +21,7 @@ from cni.host import Host
 from cni.spec import CniError, Code, Command
 from dataplane.errors import DataplaneError
 from ipam.leases import AlreadyLeased, LeaseLost, LeasesBusy, LeasesInaccessible, LeasesUnreadable
-from ipam.pool import PoolExhausted
+from ipam.pool import AddressInUse, PoolError, PoolExhausted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,8 @@ class Reply:
 
 _CODES: Mapping[type[Exception], Code] = {
     PoolExhausted: Code.POOL_EXHAUSTED,
+    AddressInUse: Code.ADDRESS_IN_USE,
+    PoolError: Code.INVALID_CONFIG,
     AlreadyLeased: Code.ALREADY_ATTACHED,
     LeaseLost: Code.TRY_AGAIN_LATER,
     LeasesBusy: Code.TRY_AGAIN_LATER,
@@ -69,7 +71,7 @@ def _serve(asked: environment.Environment, wire: Mapping[str, Any], open_host: C
 
 
 def _serve_configured(asked: environment.Environment, wire: Mapping[str, Any], open_host: Callable[[], Host]) -> Reply:
-    network = conf.parse_conf(wire)
+    network = conf.parse_conf(wire, asked.arguments)
     if asked.command is Command.STATUS:
         status(network, open_host())
         return Reply(stdout=b"", exit_code=0)

@@ -106,9 +106,6 @@ def parse_arguments(text: str) -> dict[str, str]:
         if not separator or "=" in value:
             raise _invalid(f"CNI_ARGS: invalid pair {pair!r}", "write KEY=VALUE;KEY=VALUE")
         arguments[key] = value
-    for key in ("IP", "MAC"):
-        if arguments.get(key):
-            raise CniError(Code.UNSUPPORTED_FIELD, f"unsupported field: CNI_ARGS {key}={arguments[key]}", "remove it")
     ignore = arguments.get("IgnoreUnknown", "").lower() in {"1", "true"}
     known = {"IgnoreUnknown", "IP", "MAC"}
     unknown = [key for key in arguments if not (ignore or key in known or key.startswith("K8S_POD_"))]

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from cni.spec import Command, parse_version
+from cni.spec import SUPPORTED, Command, parse_version
 from dataplane import atomic_file
 
 DEADLINE_SECONDS = 60.0
@@ -77,7 +77,14 @@ class _WireList(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     plugins: list[dict[str, Any]]
     cni_version: str = "0.1.0"
+    cni_versions: list[str] = []
     disable_check: bool = False
+
+    @property
+    def version(self) -> str:
+        """The newest one both sides know; unknown newer ones are for newer runtimes (spec 1.1.0 §1)."""
+        known = [version for version in (self.cni_version, *self.cni_versions) if version in SUPPORTED]
+        return max(known, key=parse_version, default=self.cni_version)
 
 
 def load_network(conf_dir: Path) -> Network:
@@ -97,9 +104,7 @@ def parse_network(text: bytes, path: Path) -> Network:
         raise NoNetwork(path, str(error)) from error
     if not wire.plugins:
         raise NoNetwork(path, "plugins=[]: a list needs at least one plugin")
-    return Network(
-        name=wire.name, version=wire.cni_version, plugins=tuple(wire.plugins), disable_check=wire.disable_check
-    )
+    return Network(name=wire.name, version=wire.version, plugins=tuple(wire.plugins), disable_check=wire.disable_check)
 
 
 class Runtime:

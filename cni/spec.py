@@ -46,6 +46,7 @@ class Code(IntEnum):
     CHECK_FAILED = 102
     LEASES_UNREADABLE = 103
     KERNEL_REFUSED = 104
+    ADDRESS_IN_USE = 105
 
 
 class CniError(Exception):

@@ -19,7 +19,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 class Ipam(msgspec.Struct, frozen=True, kw_only=True):
     type: str
-    ranges: list[list[Range]]
+    ranges: list[list[Range]] = []
     routes: list[Route] = []
 
 
@@ -44,6 +44,27 @@ class PreviousResult(msgspec.Struct, frozen=True, kw_only=True):
     dns: dict[str, Any] | None = None
 
 
+class Runtime(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """runtimeConfig: what the runtime asks for this attachment, where the configuration declares the capability."""
+
+    ips: list[str] | None = None
+    ip_ranges: list[list[Range]] | None = None
+    mac: str | None = None
+    aliases: list[str] | dict[str, list[str]] | None = None  # podman 4 gives those of every network, by its name
+    dns: dict[str, Any] | None = None
+
+
+class Labels(msgspec.Struct, frozen=True, kw_only=True):
+    """args.cni; its other keys are for other plugins."""
+
+    ips: list[str] | None = None
+    mac: str | None = None
+
+
+class Args(msgspec.Struct, frozen=True, kw_only=True):
+    cni: Labels | None = None
+
+
 class ValidAttachment(msgspec.Struct, frozen=True, kw_only=True):
     """One that a GC shall keep."""
 
@@ -64,3 +85,5 @@ class NetConf(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     hairpin_mode: bool = True
     dns: dict[str, Any] = {}
     prev_result: PreviousResult | None = None
+    runtime_config: Runtime | None = None
+    args: Args | None = None

@@ -46,9 +46,10 @@ def _mac(octets: bytes) -> str:
     return octets.hex(":")
 
 
-def owner(environment: Environment) -> str:
+def owner(environment: Environment, aliases: Sequence[str] = ()) -> str:
     """Whose interface this is, for people: shown by `ip link` and in the lease file."""
-    return (environment.pod or f"{environment.container_id}/{environment.ifname}")[:ALIAS_MAX]
+    owner = environment.pod or f"{environment.container_id}/{environment.ifname}"
+    return (f"{owner} ({', '.join(aliases)})" if aliases else owner)[:ALIAS_MAX]
 
 
 def bridge(conf: NetConf) -> Bridge:
@@ -66,11 +67,15 @@ def _gateway(pool: Pool) -> Address:
     return pool.gateway or pool.network[1]
 
 
+def pod_mac(conf: NetConf, lease: Lease) -> str:
+    return conf.requests.mac or address_mac(lease.address)
+
+
 def veth(conf: NetConf, lease: Lease, *, netns_fd: int) -> VethPair:
     attachment = lease.claim.attachment
     return VethPair(
         host=VethEnd(name=lease.claim.host_veth, mac=host_mac(attachment)),
-        peer=VethEnd(name=attachment.ifname, mac=address_mac(lease.address)),
+        peer=VethEnd(name=attachment.ifname, mac=pod_mac(conf, lease)),
         netns_fd=netns_fd,
         mtu=conf.mtu,
         master=conf.bridge,

@@ -15,6 +15,10 @@ from dataplane.netlink.objects import Network
 FILE_NAME = "10-podwire.conflist"
 NETWORK_NAME = "podwire"
 CNI_VERSION = "1.0.0"
+CNI_VERSIONS = (
+    "1.0.0",
+    "1.1.0",
+)  # for runtimes that know the key: those of 1.0.0 do not, and refuse a newer cniVersion
 BRIDGE = "podwire0"
 
 
@@ -43,7 +47,7 @@ def render(network: PodNetwork) -> bytes:
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     }
-    conflist = {"cniVersion": CNI_VERSION, "name": NETWORK_NAME, "plugins": [plugin]}
+    conflist = {"cniVersion": CNI_VERSION, "cniVersions": CNI_VERSIONS, "name": NETWORK_NAME, "plugins": [plugin]}
     return msgspec.json.format(msgspec.json.encode(conflist), indent=2) + b"\n"
 
 

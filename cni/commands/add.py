@@ -19,9 +19,9 @@ from cni.spec import CniError, Code, invalid
 from dataplane.errors import AlreadyExists, DataplaneError
 from dataplane.netlink.interface import Netlink
 from dataplane.netlink.objects import InterfaceAddress, Link
-from ipam.lease import Attachment, Claim, Lease, State
+from ipam.lease import Attachment, Claim, Lease, Sandbox, State
 from ipam.leases import LeaseError, Leases
-from ipam.pool import PoolExhausted
+from ipam.pool import AddressInUse, PoolExhausted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,18 +51,18 @@ def add(environment: Environment, conf: NetConf, host: Host) -> result.Result:
             leases=held.enter_context(host.leases(directory)),
             pod=pod,
             inside=held.enter_context(host.inside(pod)),
-            claim=_claim(attachment, environment, pod, host),
+            claim=_claim(attachment, environment, conf, sandbox=namespaces.sandbox_of(pod, host)),
         )
         return _attach(call)
 
 
-def _claim(attachment: Attachment, environment: Environment, pod: OpenNetns, host: Host) -> Claim:
+def _claim(attachment: Attachment, environment: Environment, conf: NetConf, *, sandbox: Sandbox) -> Claim:
     return Claim(
         attachment=attachment,
         token=environment.request or secrets.token_hex(16),
-        sandbox=namespaces.sandbox_of(pod, host),
+        sandbox=sandbox,
         host_veth=wiring.host_veth(attachment),
-        owner=wiring.owner(environment),
+        owner=wiring.owner(environment, conf.requests.aliases),
     )
 
 
@@ -107,11 +107,15 @@ def _already_attached(call: _Call, lease: Lease | None) -> CniError:
 
 def _assign(call: _Call) -> Lease:
     try:
-        return call.leases.assign([call.conf.pools], call.claim)
-    except PoolExhausted:
+        return _assign_once(call)
+    except (PoolExhausted, AddressInUse):
         if not leftovers.sweep(call.conf.name, call.conf.essentials.directory, call.host):
             raise
-        return call.leases.assign([call.conf.pools], call.claim)
+        return _assign_once(call)
+
+
+def _assign_once(call: _Call) -> Lease:
+    return call.leases.assign([call.conf.pools], call.claim, wanted=call.conf.requests.addresses)
 
 
 def ensure_bridge(conf: NetConf, host: Host) -> Link:

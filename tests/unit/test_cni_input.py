@@ -64,9 +64,10 @@ def test_bad_variable_is_code_4_and_names_its_value(variable, value):
     assert value.partition("=")[0].strip() in answer["msg"]
 
 
-def test_address_asked_for_by_argument_is_refused_not_ignored():
-    answer = call(ENVIRONMENT | {"CNI_ARGS": "IgnoreUnknown=1;IP=10.244.1.9"})
-    assert (answer["code"], "IP=10.244.1.9" in answer["msg"]) == (2, True)
+@pytest.mark.parametrize("wanted", ["IP=there", "IP=10.244.1.300", "MAC=red", "MAC=01:00:5e:00:00:01"])
+def test_bad_request_by_argument_is_code_4_and_names_its_value(wanted):
+    answer = call(ENVIRONMENT | {"CNI_ARGS": f"IgnoreUnknown=1;{wanted}"})
+    assert (answer["code"], wanted.partition("=")[2] in answer["msg"]) == (4, True)
 
 
 @pytest.mark.parametrize("stdin", [b"", b"{", b"[1]", b'"text"', b"\xff\xfe", b'{"name": }'])
@@ -92,7 +93,7 @@ def ranges(*entries):
         ({"ipMasq": "yes"}, "ipMasq=", "yes"),
         ({"dataDir": "relative"}, "dataDir=", "relative"),
         ({"ipam": None}, "ipam=", "None"),
-        ({"ipam": {"type": "host-local"}}, "ipam=", "ranges"),
+        ({"ipam": {"type": "host-local"}}, "ipam.type=", "host-local"),
         ({"ipam": {**ranges(), "type": "host-local"}}, "ipam.type=", "host-local"),
         ({"ipam": {"type": "podwire-ipam", "ranges": []}}, "ipam.ranges=", "0"),
         ({"ipam": ranges()}, "ipam.ranges[0]=", "[]"),
@@ -133,6 +134,12 @@ def ranges(*entries):
             "ipam.routes[0].gw=",
             "there",
         ),
+        ({"runtimeConfig": {"mac": "red"}}, "runtimeConfig.mac=", "red"),
+        ({"runtimeConfig": {"mac": "00:00:00:00:00:00"}}, "runtimeConfig.mac=", "00:00:00:00:00:00"),
+        ({"runtimeConfig": {"mac": 7}}, "runtimeConfig.mac=", "7"),
+        ({"args": {"cni": {"mac": "ff:ff:ff:ff:ff:ff"}}}, "args.cni.mac=", "ff:ff:ff:ff:ff:ff"),
+        ({"args": {"cni": {"ips": ["10.1.0.0.1"]}}}, "args.cni.ips=", "10.1.0.0.1"),
+        ({"runtimeConfig": {"aliases": "db"}}, "runtimeConfig.aliases=", "db"),
         ({"prevResult": {"ips": "many"}}, "prevResult.ips=", "many"),
     ],
 )
@@ -148,7 +155,6 @@ def test_bad_configuration_is_code_7_and_names_key_and_value(changes, field, val
     [
         ({"vlan": 100}, "vlan=100"),
         ({"promiscMode": True}, "promiscMode=True"),
-        ({"runtimeConfig": {"mac": "02:00:00:00:00:01"}}, "runtimeConfig.mac='02:00:00:00:00:01'"),
         ({"runtimeConfig": {"portMappings": [{"hostPort": 80}]}}, "runtimeConfig.portMappings=[{'hostPort': 80}]"),
     ],
 )

@@ -146,3 +146,17 @@ def test_plugin_that_says_nothing_readable_is_quoted(runtime, tmp_path):
     (tmp_path / "bin" / "first").write_text("#!/bin/sh\necho oops >&2\nexit 3\n")
     with pytest.raises(invoke.PluginFailed, match="first ADD: exit 3: oops"):
         runtime.add(network(), POD)
+
+
+@pytest.mark.parametrize(
+    ("stated", "others", "chosen"),
+    [
+        ("1.0.0", ["1.0.0", "1.1.0"], "1.1.0"),
+        ("1.1.0", ["0.4.0"], "1.1.0"),
+        ("1.0.0", ["9.0.0", "new"], "1.0.0"),
+        ("0.4.0", [], "0.4.0"),
+    ],
+)
+def test_the_newest_version_both_sides_know_is_spoken(stated, others, chosen):
+    text = json.dumps({"cniVersion": stated, "cniVersions": others, "name": "net", "plugins": [{"type": "first"}]})
+    assert invoke.parse_network(text.encode(), Path("net.conflist")).version == chosen

@@ -19,6 +19,7 @@ NETWORK = conflist.PodNetwork(
 def test_the_conflist_names_network_bridge_subnet_and_default_route() -> None:
     assert json.loads(conflist.render(NETWORK)) == {
         "cniVersion": "1.0.0",
+        "cniVersions": ["1.0.0", "1.1.0"],
         "name": "podwire",
         "plugins": [
             {
