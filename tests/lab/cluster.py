@@ -7,14 +7,13 @@ import secrets
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
+from ipam.leases import Leases
 from tests.namespaces import Namespace
 from tests.waiting import eventually
 
@@ -133,8 +132,9 @@ class Lab:
         path = self.directory / "nodes" / node / "state" / "cni" / "leases.db"
         if not path.exists():
             return []
-        with closing(sqlite3.connect(path)) as database:
-            return [address for (address,) in database.execute("SELECT address FROM leases")]
+        with Leases(path.parent) as leases:
+            held = [lease for network in leases.networks() for lease in leases.of(network)]
+        return [str(each.address) for lease in held for each in lease.addresses]
 
     def nodes(self) -> list[str]:
         return sorted(path.name for path in self.directory.glob("nodes/*"))
