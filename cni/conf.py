@@ -58,6 +58,11 @@ class PodRoute:
     destination: IPv4Network
     gateway: IPv4Address | None
 
+    @classmethod
+    def parse(cls, route: wire_types.Route) -> "PodRoute":
+        """Raises ValueError."""
+        return cls(destination=IPv4Network(route.dst), gateway=IPv4Address(route.gw) if route.gw else None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetConf:
@@ -65,9 +70,10 @@ class NetConf:
     bridge: str
     mtu: int
     is_gateway: bool
+    is_default_gateway: bool
     masquerade: bool
     hairpin: bool
-    pools: tuple[Pool, ...]
+    pools: tuple[Pool, ...]  # none when another plugin gives the addresses
     routes: tuple[PodRoute, ...]
     dns: Mapping[str, Any]
     requests: Requests
@@ -131,7 +137,7 @@ def parse_conf(conf: Mapping[str, Any], arguments: Mapping[str, str] = _NO_ARGUM
     """Check everything ADD and CHECK depend on. Raises CniError 2 or 7."""
     essentials = parse_essentials(conf)
     _refuse_unsupported(conf)
-    wire = _shaped(conf)
+    wire = _shaped(_without_foreign_ipam(conf))
     if problem := environment.ifname_problem(wire.bridge):
         raise invalid("bridge", wire.bridge, problem)
     if not MTU_LOWEST <= wire.mtu <= MTU_HIGHEST:
@@ -142,6 +148,7 @@ def parse_conf(conf: Mapping[str, Any], arguments: Mapping[str, str] = _NO_ARGUM
         bridge=wire.bridge,
         mtu=wire.mtu,
         is_gateway=is_gateway,
+        is_default_gateway=wire.is_default_gateway,
         masquerade=wire.ip_masq,
         hairpin=wire.hairpin_mode,
         pools=_pools(wire),
@@ -175,6 +182,14 @@ def _refuse_unsupported(conf: Mapping[str, Any]) -> None:
         )
 
 
+def _without_foreign_ipam(conf: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What another IPAM plugin reads is its own business: of it only the name is looked at."""
+    ipam = conf.get("ipam")
+    if isinstance(ipam, dict) and ipam.get("type") not in {IPAM_TYPE, None}:
+        return {**conf, "ipam": {"type": ipam["type"]}}
+    return conf
+
+
 def _shaped(conf: Mapping[str, Any]) -> wire_types.NetConf:
     try:
         return msgspec.convert(conf, wire_types.NetConf)
@@ -195,8 +210,10 @@ def _value_at(conf: Any, field: str) -> object:
 
 
 def _pools(wire: wire_types.NetConf) -> tuple[Pool, ...]:
+    if not wire.ipam.type or "/" in wire.ipam.type:
+        raise invalid("ipam.type", wire.ipam.type, f'write "{IPAM_TYPE}", or the name of another IPAM plugin')
     if wire.ipam.type != IPAM_TYPE:
-        raise invalid("ipam.type", wire.ipam.type, f'this plugin gives addresses itself: write "{IPAM_TYPE}"')
+        return ()
     # The runtime's ranges are lists of their own beside the configuration's, as for the reference plugins.
     dynamic = (wire.runtime_config.ip_ranges if wire.runtime_config else None) or []
     named = [*_named("runtimeConfig.ipRanges", dynamic), *_named("ipam.ranges", wire.ipam.ranges)]
@@ -258,10 +275,14 @@ def _routes(wire: wire_types.NetConf) -> tuple[PodRoute, ...]:
         )
         for index, route in enumerate(wire.ipam.routes)
     ]
+    return tuple(with_default_route(routes, is_wanted=wire.is_default_gateway))
+
+
+def with_default_route(routes: Sequence[PodRoute], *, is_wanted: bool) -> list[PodRoute]:
+    """The routes, and the one to everywhere unless they have it."""
     default = PodRoute(destination=IPv4Network("0.0.0.0/0"), gateway=None)
-    if wire.is_default_gateway and all(route.destination != default.destination for route in routes):
-        routes.append(default)
-    return tuple(routes)
+    is_missing = all(route.destination != default.destination for route in routes)
+    return [*routes, default] if is_wanted and is_missing else list(routes)
 
 
 def _parsed(kind: type[T], field: str, text: str) -> T:

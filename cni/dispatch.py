@@ -14,9 +14,10 @@ import msgspec
 from cni import conf, environment, result, spec
 from cni.commands.add import add
 from cni.commands.check import check
-from cni.commands.collect import collect
+from cni.commands.collect import Network, collect
 from cni.commands.delete import delete
 from cni.commands.status import status
+from cni.delegation import delegate_of
 from cni.host import Host
 from cni.spec import CniError, Code, Command
 from dataplane.errors import DataplaneError
@@ -60,25 +61,26 @@ def run(environ: Mapping[str, str], stdin: bytes, open_host: Callable[[], Host])
 def _serve(asked: environment.Environment, wire: Mapping[str, Any], open_host: Callable[[], Host]) -> Reply:
     essentials = conf.parse_essentials(wire)
     spec.require_version(essentials.version, asked.command)
+    delegate = delegate_of(asked, wire)
     if asked.command is Command.DEL:
-        delete(asked, essentials, open_host())
+        delete(asked, essentials, open_host(), delegate)
         return Reply(stdout=b"", exit_code=0)
     if asked.command is Command.GC:
         valid = conf.parse_valid_attachments(wire, essentials.name)
-        collect(valid, essentials, conf.parse_bridge(wire), open_host())
+        collect(valid, Network(essentials=essentials, bridge=conf.parse_bridge(wire), delegate=delegate), open_host())
         return Reply(stdout=b"", exit_code=0)
     return _serve_configured(asked, wire, open_host)
 
 
 def _serve_configured(asked: environment.Environment, wire: Mapping[str, Any], open_host: Callable[[], Host]) -> Reply:
-    network = conf.parse_conf(wire, asked.arguments)
+    network, delegate = conf.parse_conf(wire, asked.arguments), delegate_of(asked, wire)
     if asked.command is Command.STATUS:
-        status(network, open_host())
+        status(network, open_host(), delegate)
         return Reply(stdout=b"", exit_code=0)
     if asked.command is Command.CHECK:
-        check(asked, network, open_host())
+        check(asked, network, open_host(), delegate)
         return Reply(stdout=b"", exit_code=0)
-    made = add(asked, network, open_host())
+    made = add(asked, network, open_host(), delegate)
     return _success(result.to_dict(made, network.essentials.version, network.previous_json))
 
 

@@ -32,6 +32,7 @@ class Environment:
     ifname: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict)
     may_share_netns: bool = False  # CNI_NETNS_OVERRIDE: the runtime insists on the plugin's own namespace
+    variables: Mapping[str, str] = field(default_factory=dict)  # all of CNI_*, for a plugin this one delegates to
     request: str = ""  # one shim call's name: a second try of the same call recognises what the first one left
 
     @property
@@ -51,7 +52,7 @@ def parse_environment(environ: Mapping[str, str]) -> Environment:
     if missing:
         raise _invalid(f"required env variables [{','.join(missing)}] missing", f"{command} needs them")
     if command not in _ATTACHMENT:
-        return Environment(command=command)
+        return Environment(command=command, variables=_variables(environ))
     _require_identifier("CNI_CONTAINERID", environ["CNI_CONTAINERID"])
     require_ifname("CNI_IFNAME", environ["CNI_IFNAME"])
     return Environment(
@@ -62,8 +63,13 @@ def parse_environment(environ: Mapping[str, str]) -> Environment:
         # What undoes an attachment must not fail on arguments it does not use.
         arguments=parse_arguments(environ.get("CNI_ARGS", "")) if command is Command.ADD else {},
         may_share_netns=environ.get("CNI_NETNS_OVERRIDE", "").upper() in {"TRUE", "1"},
+        variables=_variables(environ),
         request=environ.get(REQUEST_VARIABLE, ""),
     )
+
+
+def _variables(environ: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: value for name, value in environ.items() if name.startswith("CNI_")}
 
 
 def _command(text: str) -> Command:

@@ -7,7 +7,6 @@ exactly as a container runtime wires them.
 
 import hashlib
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +14,14 @@ from typing import Any
 
 import msgspec
 
+from cni import execution
+from cni.execution import InvokeError, PluginFailed
 from cni.spec import SUPPORTED, Command, parse_version
 from dataplane import atomic_file
 
-DEADLINE_SECONDS = 60.0
+__all__ = ["InvokeError", "Network", "NoNetwork", "PluginFailed", "Runtime", "Sandbox", "load_network", "parse_network"]
+
 _RESULT_ON_DEL_SINCE = "0.4.0"
-
-
-class InvokeError(Exception):
-    """A network cannot be used, or one of its plugins refused."""
 
 
 class NoNetwork(InvokeError):
@@ -35,17 +33,6 @@ class NoNetwork(InvokeError):
 
     def __str__(self) -> str:
         return f"CNI configuration {self.path}: {self.reason}"
-
-
-class PluginFailed(InvokeError):
-    """A plugin answered with an error object, or with nothing that can be read."""
-
-    def __init__(self, plugin: str, command: Command, *, code: int, msg: str, details: str = "") -> None:
-        super().__init__(plugin, command, code, msg, details)
-        self.plugin, self.command, self.code, self.msg, self.details = plugin, command, code, msg, details
-
-    def __str__(self) -> str:
-        return f"{self.plugin} {self.command}: {self.msg}" + (f": {self.details}" if self.details else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,22 +160,7 @@ class Runtime:
         name = plugin["type"]
         stdin = msgspec.json.encode(_plugin_conf(network, sandbox, plugin, previous))
         environ = {**os.environ, **self._environ(command, sandbox)}
-        try:
-            done = _execute(self._find(name, command), environ, stdin)
-        except OSError as error:
-            raise PluginFailed(name, command, code=5, msg=f"cannot be started: {error}") from error
-        except subprocess.TimeoutExpired as error:
-            raise PluginFailed(name, command, code=11, msg=f"no answer within {DEADLINE_SECONDS:g} s") from error
-        if done.returncode:
-            raise _failure(name, command, done)
-        return _decoded(done.stdout)
-
-    def _find(self, name: str, command: Command) -> Path:
-        for directory in self._bin_dirs:
-            if "/" not in name and (path := directory / name).is_file():
-                return path
-        searched = ":".join(map(str, self._bin_dirs))
-        raise PluginFailed(name, command, code=5, msg=f"plugin not found in {searched}")
+        return execution.run(name, command, environ=environ, stdin=stdin, bin_dirs=self._bin_dirs)
 
     def _environ(self, command: Command, sandbox: Sandbox) -> dict[str, str]:
         return {
@@ -209,10 +181,6 @@ class Runtime:
         return self._cache_dir / f"{hashlib.sha256(key).hexdigest()}.json"
 
 
-def _execute(path: Path, environ: Mapping[str, str], stdin: bytes) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([path], env=environ, input=stdin, capture_output=True, timeout=DEADLINE_SECONDS, check=False)
-
-
 def _plugin_conf(
     network: Network, sandbox: Sandbox, plugin: Mapping[str, Any], previous: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -225,21 +193,3 @@ def _plugin_conf(
     if previous:
         conf["prevResult"] = previous
     return conf
-
-
-def _failure(name: str, command: Command, done: subprocess.CompletedProcess[bytes]) -> PluginFailed:
-    error = _decoded(done.stdout)
-    if "code" not in error:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip()
-        return PluginFailed(name, command, code=999, msg=f"exit {done.returncode}", details=said)
-    return PluginFailed(
-        name, command, code=int(error["code"]), msg=str(error.get("msg")), details=str(error.get("details", ""))
-    )
-
-
-def _decoded(stdout: bytes) -> dict[str, Any]:
-    """A plugin's answer; libcni too takes none and null as an empty one."""
-    try:
-        return msgspec.json.decode(stdout or b"null", type=dict[str, Any] | None) or {}
-    except msgspec.MsgspecError:
-        return {}

@@ -14,16 +14,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cni import locks
+from cni.delegation import Delegate
 from cni.host import Host
-from cni.spec import CniError
+from cni.spec import CniError, Command
 from dataplane.netns import Identity
 from ipam.lease import Lease, State
 from ipam.leases import Leases
 
 
-def remove(host: Host, leases: Leases, lease: Lease) -> None:
+def remove(host: Host, leases: Leases, lease: Lease, delegate: Delegate | None = None) -> None:
     """Unwire the attachment and give its address back. Never enters the pod's namespace: the pod's end goes with ours."""
     host.netlink.delete_link(lease.claim.host_veth)
+    if delegate:
+        delegate.run(Command.DEL, lease.claim.attachment)
     leases.release(lease)
 
 

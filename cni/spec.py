@@ -52,7 +52,7 @@ class Code(IntEnum):
 class CniError(Exception):
     """What the runtime is told when a command fails."""
 
-    def __init__(self, code: Code, msg: str, details: str = "") -> None:
+    def __init__(self, code: int, msg: str, details: str = "") -> None:
         super().__init__(code, msg, details)
         self.code, self.msg, self.details = code, msg, details
 

@@ -18,6 +18,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ipam(msgspec.Struct, frozen=True, kw_only=True):
+    """Of podwire's own IPAM. Another plugin's configuration is its own business."""
+
     type: str
     ranges: list[list[Range]] = []
     routes: list[Route] = []

@@ -8,14 +8,17 @@ next ADD or DEL of the attachment, or a sweep, removes.
 
 import contextlib
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from cni import leftovers, locks, masquerade, result, wiring
+from cni import delegation, leftovers, locks, masquerade, result, wiring
 from cni.commands import namespaces
 from cni.conf import NetConf
+from cni.delegation import Delegate
 from cni.environment import Environment
 from cni.host import Host, OpenNetns
-from cni.spec import CniError, Code, invalid
+from cni.spec import CniError, Code, Command, invalid
 from dataplane.errors import AlreadyExists, DataplaneError
 from dataplane.netlink.interface import Netlink
 from dataplane.netlink.objects import InterfaceAddress, Link
@@ -35,9 +38,10 @@ class _Call:
     pod: OpenNetns
     inside: Netlink
     claim: Claim
+    delegate: Delegate | None
 
 
-def add(environment: Environment, conf: NetConf, host: Host) -> result.Result:
+def add(environment: Environment, conf: NetConf, host: Host, delegate: Delegate | None = None) -> result.Result:
     attachment = Attachment(network=conf.name, container_id=environment.container_id, ifname=environment.ifname)
     directory = conf.essentials.directory
     with contextlib.ExitStack() as held:
@@ -52,6 +56,7 @@ def add(environment: Environment, conf: NetConf, host: Host) -> result.Result:
             pod=pod,
             inside=held.enter_context(host.inside(pod)),
             claim=_claim(attachment, environment, conf, sandbox=namespaces.sandbox_of(pod, host)),
+            delegate=delegate,
         )
         return _attach(call)
 
@@ -69,6 +74,33 @@ def _claim(attachment: Attachment, environment: Environment, conf: NetConf, *, s
 def _attach(call: _Call) -> result.Result:
     call.leases.begin_boot(call.host.boot_id)
     _require_unattached(call)
+    if call.delegate is None:
+        return _connect(call)
+    answer = _ask(call.delegate)
+    try:
+        return _connect(replace(call, conf=delegation.given(call.conf, answer, call.delegate.plugin)))
+    except BaseException as error:
+        _give_back(call.delegate, error)
+        raise
+
+
+def _ask(delegate: Delegate) -> Mapping[str, Any]:
+    """The other plugin's addresses. A call killed in the middle may have left it some that podwire never learnt of."""
+    with contextlib.suppress(CniError):
+        return delegate.run(Command.ADD)
+    with contextlib.suppress(CniError):
+        delegate.run(Command.DEL)
+    return delegate.run(Command.ADD)
+
+
+def _give_back(delegate: Delegate, error: BaseException) -> None:
+    try:
+        delegate.run(Command.DEL)
+    except CniError as failed:
+        error.add_note(f"and the address could not be given back: {failed}")
+
+
+def _connect(call: _Call) -> result.Result:
     bridge = ensure_bridge(call.conf, call.host)
     lease = _assign(call)
     try:
@@ -88,7 +120,7 @@ def _require_unattached(call: _Call) -> None:
         raise _already_attached(call, lease)
     call.host.netlink.delete_link(call.claim.host_veth)
     if lease:
-        call.leases.release(lease)
+        leftovers.remove(call.host, call.leases, lease, call.delegate)
     if is_taken and call.inside.link(call.environment.ifname):
         raise _already_attached(call, None)
 
@@ -115,7 +147,9 @@ def _assign(call: _Call) -> Lease:
 
 
 def _assign_once(call: _Call) -> Lease:
-    return call.leases.assign([call.conf.pools], call.claim, wanted=call.conf.requests.addresses)
+    # Another plugin was asked for wanted addresses itself.
+    wanted = () if call.delegate else call.conf.requests.addresses
+    return call.leases.assign([call.conf.pools], call.claim, wanted=wanted)
 
 
 def ensure_bridge(conf: NetConf, host: Host) -> Link:

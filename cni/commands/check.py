@@ -5,18 +5,21 @@ difference is named in one error.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from cni import wire_types, wiring
 from cni.commands import namespaces
 from cni.conf import NetConf
+from cni.delegation import Delegate
 from cni.environment import Environment
 from cni.host import Host
-from cni.spec import CniError, Code
+from cni.spec import CniError, Code, Command
 from dataplane.netlink.interface import Netlink
 from ipam.lease import Attachment, Lease, State
+from ipam.pool import Pool
 
 
-def check(environment: Environment, conf: NetConf, host: Host) -> None:
+def check(environment: Environment, conf: NetConf, host: Host, delegate: Delegate | None = None) -> None:
     if conf.previous is None:
         raise CniError(Code.INVALID_CONFIG, "prevResult is missing", "CHECK compares with the result of the ADD")
     lease = _lease(environment, conf, host)
@@ -29,11 +32,20 @@ def check(environment: Environment, conf: NetConf, host: Host) -> None:
             problems = [
                 *_promise_problems(environment, conf.previous, lease),
                 *_pod_problems(conf.previous, lease, inside),
-                *_node_problems(conf, lease, host.netlink),
+                *_node_problems(_given(conf, lease) if delegate else conf, lease, host.netlink),
             ]
     if problems:
         msg = f"{lease.claim.attachment} is not wired as its result says"
         raise CniError(Code.CHECK_FAILED, msg, "; ".join(problems))
+    if delegate:
+        delegate.run(Command.CHECK)
+
+
+def _given(conf: NetConf, lease: Lease) -> NetConf:
+    """The configuration with the address another plugin gave to this pod as its only one."""
+    leading = lease.leading
+    pool = Pool.of(leading.network, first=leading.address, last=leading.address, gateway=leading.gateway)
+    return replace(conf, pools=(pool,))
 
 
 def _lease(environment: Environment, conf: NetConf, host: Host) -> Lease:

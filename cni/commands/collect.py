@@ -7,12 +7,13 @@ is under way keeps its attachment, and a runtime repeats GC.
 
 import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 from cni import leftovers, wiring
 from cni.conf import Essentials
+from cni.delegation import Delegate
 from cni.host import Host
-from cni.spec import CniError, Code
+from cni.spec import CniError, Code, Command
 from dataplane.errors import DataplaneError
 from ipam.lease import Attachment, Lease
 from ipam.leases import LeaseError, Leases
@@ -20,31 +21,49 @@ from ipam.leases import LeaseError, Leases
 _OURS = re.compile(r"pw[0-9a-f]{12}")
 
 
-def collect(valid: frozenset[Attachment] | None, essentials: Essentials, bridge: str, host: Host) -> None:
-    """`valid` is None when the runtime did not say; `bridge` is where the network's veths are."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What a GC works on; `bridge` is where the network's veths are."""
+
+    essentials: Essentials
+    bridge: str
+    delegate: Delegate | None = None
+
+
+_FAILURES = (CniError, DataplaneError, LeaseError, OSError)
+
+
+def collect(valid: frozenset[Attachment] | None, network: Network, host: Host) -> None:
+    """`valid` is None when the runtime did not say."""
+    essentials = network.essentials
     if valid is None:
         leftovers.sweep(essentials.name, essentials.directory, host)
         return
-    failures = [*_stale_leases(valid, essentials, host), *_stale_veths(valid, essentials, bridge, host)]
-    failures += _left_over(essentials, host)
+    failures = [
+        *_stale_leases(valid, network, host),
+        *_stale_veths(valid, network, host),
+        *_left_over(essentials, host),
+    ]
+    failures += _forwarded(network)
     if failures:
         msg = f"{len(failures)} stale attachments of network {essentials.name} could not be removed"
         raise CniError(Code.TRY_AGAIN_LATER, msg, "; ".join(failures))
 
 
-def _stale_leases(valid: frozenset[Attachment], essentials: Essentials, host: Host) -> Iterator[str]:
+def _stale_leases(valid: frozenset[Attachment], network: Network, host: Host) -> Iterator[str]:
+    essentials = network.essentials
     with host.leases(essentials.directory) as leases:
         for lease in leases.of(essentials.name):
             if lease.claim.attachment not in valid:
-                yield from _remove(lease, essentials.directory, host, leases)
+                yield from _remove(lease, network, host, leases)
 
 
-def _remove(lease: Lease, directory: Path, host: Host, leases: Leases) -> Iterator[str]:
+def _remove(lease: Lease, network: Network, host: Host, leases: Leases) -> Iterator[str]:
     try:
-        with leftovers.held_if_free(directory, lease) as is_held:
+        with leftovers.held_if_free(network.essentials.directory, lease) as is_held:
             if is_held and leases.find(lease.claim.attachment) == lease:
-                leftovers.remove(host, leases, lease)
-    except (DataplaneError, LeaseError, OSError) as error:
+                leftovers.remove(host, leases, lease, network.delegate)
+    except _FAILURES as error:
         yield f"{lease.claim.attachment}: {error}"
 
 
@@ -52,13 +71,23 @@ def _left_over(essentials: Essentials, host: Host) -> Iterator[str]:
     """What the runtime counts as valid, but never got or has lost."""
     try:
         leftovers.sweep(essentials.name, essentials.directory, host)
-    except (DataplaneError, LeaseError, OSError) as error:
+    except _FAILURES as error:
         yield f"left over: {error}"
 
 
-def _stale_veths(valid: frozenset[Attachment], essentials: Essentials, bridge: str, host: Host) -> Iterator[str]:
+def _forwarded(network: Network) -> Iterator[str]:
+    """The other plugin is told the valid ones as well: it may have given addresses that never reached a pod."""
+    if network.delegate:
+        try:
+            network.delegate.run(Command.GC)
+        except CniError as error:
+            yield str(error)
+
+
+def _stale_veths(valid: frozenset[Attachment], network: Network, host: Host) -> Iterator[str]:
     """Veths whose lease was lost with the lease file. Their names cannot be read backwards: the valid ones are excluded."""
-    found = _veths_of(essentials.name, bridge, host)
+    essentials = network.essentials
+    found = _veths_of(essentials.name, network.bridge, host)
     with host.leases(essentials.directory) as leases:  # after the links: whoever made a link had a lease before it
         leased = {lease.claim.host_veth for lease in leases.of(essentials.name)}
     for name in sorted(found - leased - _names(valid)):

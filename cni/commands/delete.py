@@ -7,23 +7,26 @@ CNI_NETNS that by now leads to another process's namespace (a pid is reused, abo
 from cni import leftovers, locks, wiring
 from cni.commands import namespaces
 from cni.conf import Essentials
+from cni.delegation import Delegate
 from cni.environment import Environment
 from cni.host import Host
-from cni.spec import CniError
+from cni.spec import CniError, Command
 from ipam.lease import Attachment, Lease
 
 
-def delete(environment: Environment, essentials: Essentials, host: Host) -> None:
+def delete(environment: Environment, essentials: Essentials, host: Host, delegate: Delegate | None = None) -> None:
     attachment = Attachment(network=essentials.name, container_id=environment.container_id, ifname=environment.ifname)
     directory = essentials.directory
     with locks.attachment_lock(directory, attachment), host.leases(directory) as leases:
         lease = leases.find(attachment)
         _refuse_own_netns(environment, lease, host)
         if lease:
-            leftovers.remove(host, leases, lease)
+            leftovers.remove(host, leases, lease, delegate)
         else:
             # The lease file may have been lost while the pod lived.
             host.netlink.delete_link(wiring.host_veth(attachment))
+            if delegate:
+                delegate.run(Command.DEL)
 
 
 def _refuse_own_netns(environment: Environment, lease: Lease | None, host: Host) -> None:

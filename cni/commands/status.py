@@ -5,8 +5,9 @@ kubelet asks every few seconds, so this reads and changes nothing, and looks fur
 
 from cni import leftovers
 from cni.conf import NetConf
+from cni.delegation import Delegate
 from cni.host import Host
-from cni.spec import CniError, Code
+from cni.spec import CniError, Code, Command
 from ipam.leases import LeaseError
 from ipam.pool import PoolExhausted
 
@@ -16,8 +17,11 @@ _RESERVE_PART = 16
 replaced holds its address until its successor has one."""
 
 
-def status(conf: NetConf, host: Host) -> None:
+def status(conf: NetConf, host: Host, delegate: Delegate | None = None) -> None:
     _require_bridge(conf, host)
+    if delegate:
+        delegate.run(Command.STATUS)
+        return
     used, size = _used(conf, host), sum(pool.size for pool in conf.pools)
     free, reserve = size - used, min(_RESERVE_MAX, size // _RESERVE_PART)
     if free > reserve:

@@ -97,7 +97,7 @@ def test_delete_touches_nothing_of_another_namespace_at_the_same_path(node):
 def test_delete_with_a_configuration_broken_since_still_frees(node):
     pod = node.pod("web")
     node.call("ADD", pod)
-    assert node.call("DEL", pod, ipam={"type": "gone"}, mtu="?") == {"exit": 0}
+    assert node.call("DEL", pod, ipam={"ranges": "gone"}, mtu="?") == {"exit": 0}
     assert node.leased() == {}
 
 
