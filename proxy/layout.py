@@ -26,6 +26,9 @@ AFFINITY: Final = "affinity"
 # What the proxy writes; the elements of AFFINITY belong to the kernel.
 WRITTEN: Final = (SERVICES, SINGLE_ENDPOINT, ENDPOINTS, RING, CLUSTER_IPS, HAIRPIN)
 
+# Where a packet looks only after an earlier look-up or rule has sent it there.
+LOOKED_UP_LATE: Final = frozenset({SINGLE_ENDPOINT, RING, ENDPOINTS, HAIRPIN})
+
 PICK: Final = "pick"
 TO_ENDPOINT: Final = "to-endpoint"
 DISPATCH: Final = "dispatch"

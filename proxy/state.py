@@ -24,6 +24,7 @@ from dataplane.nft.objects import (
     ReplaceRule,
     Rule,
 )
+from proxy import layout
 
 Rules = tuple[tuple[Expression, ...], ...]
 
@@ -77,6 +78,31 @@ def diff(old: State, new: State, handles: Mapping[str, tuple[int, ...]]) -> tupl
         *_chain_operations(old, new, handles),
         *_by_set(AddElements, _gone(new, old)),
     )
+
+
+def in_two_steps(operations: Iterable[Operation], new: State) -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:
+    """Split a difference: what may happen at once, and what must wait until packets under way have passed.
+
+    A packet that follows old rules looks up in maps as they are now. What old rules lead to, and `new` does not have
+    under any value, goes in the second step.
+    """
+    first: list[Operation] = []
+    second: list[Operation] = []
+    for operation in operations:
+        if isinstance(operation, DeleteElements) and operation.set_name in layout.LOOKED_UP_LATE:
+            now, later = _parted(operation, new)
+            first += now
+            second += later
+        else:
+            first.append(operation)
+    return tuple(first), tuple(second)
+
+
+def _parted(operation: DeleteElements, new: State) -> tuple[list[Operation], list[Operation]]:
+    name = operation.set_name
+    replaced = tuple(element for element in operation.elements if ElementKey(name, element.key) in new.elements)
+    gone = tuple(element for element in operation.elements if ElementKey(name, element.key) not in new.elements)
+    return [DeleteElements(name, replaced)] if replaced else [], [DeleteElements(name, gone)] if gone else []
 
 
 def chains_to_edit(old: State, new: State) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The proxy's hand on its table: drafts go in as one transaction, chains leave in two steps.
+"""The proxy's hand on its table: drafts go in as one transaction; what packets under way may still need leaves after it.
 
 A chain is emptied in the transaction that stops using it and deleted in a later one: before Linux 6.2 a chain counts as
 referenced for a moment after the map element that led to it is gone.
@@ -8,7 +8,7 @@ import errno
 from collections.abc import Iterable, Mapping, Sequence
 
 from dataplane.nft.interface import Nft, TransactionFailed
-from dataplane.nft.objects import DeleteChain, Element
+from dataplane.nft.objects import DeleteChain, Element, Operation
 from proxy import layout, text
 from proxy import state as states
 from proxy.planning import Draft
@@ -28,6 +28,17 @@ class TableChanged(Exception):
         return f"chain {self.chain} was changed by somebody else"
 
 
+class LeftoversRemain(Exception):
+    """The new state holds, but elements of the old one could not be deleted: read the table and start from there."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"elements that are no longer used stay behind: {self.reason}"
+
+
 class Writer:
     """Writes one table."""
 
@@ -42,19 +53,33 @@ class Writer:
         return bool(self._stale)
 
     def write(self, drafts: Sequence[Draft]) -> int:
-        """Commit drafts as one transaction and return how many operations it took.
+        """Commit drafts and return how many operations it took.
 
-        Raises TransactionFailed, TableMissing, TableChanged; then nothing was changed.
+        One transaction makes the new state hold; a second one, once packets under way have passed, deletes what only they
+        still needed. Raises TransactionFailed, TableMissing, TableChanged when nothing was changed, and LeftoversRemain.
         """
         self._ensure_affinity(_timeouts(drafts) - self._timeouts)
         old = states.union(draft.old.state for draft in drafts)
         new = states.union(draft.new.state for draft in drafts)
         operations = states.diff(old, new, self._handles(old, new))
-        if operations:
-            self._nft.commit(operations)
+        self._commit(*states.in_two_steps(operations, new))
         self._stale |= old.chains.keys()
         self._stale -= new.chains.keys()
         return len(operations)
+
+    def _commit(self, first: Sequence[Operation], second: Sequence[Operation]) -> None:
+        if first:
+            self._nft.commit(first)
+        if not second:
+            return
+        if first:
+            self._nft.settle()
+        try:
+            self._nft.commit(second)
+        except TransactionFailed as error:
+            if not first:
+                raise
+            raise LeftoversRemain(str(error)) from error
 
     def begin(self) -> None:
         """Make the table anew, without Services."""

@@ -4,7 +4,7 @@ Address plan: cluster IPs 10.96.0.0/24, the tests' own endpoints in 10.244.0.0/1
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from dataplane.nft.expressions import Other
 from dataplane.nft.fake import FakeNft, SetShape
@@ -121,6 +121,11 @@ class FakeTable(FakeNft):
     def __init__(self) -> None:
         super().__init__(RULESET.table, sets=_SHAPES, base_chains=_BASE_CHAINS)
         self._layout = ""
+        self.while_settling: Callable[[], object] = lambda: None
+        self.seen_settling: list[object] = []
+
+    def settle(self) -> None:
+        self.seen_settling.append(self.while_settling())
 
     def load(self, ruleset: str) -> None:
         if "add element" in ruleset:

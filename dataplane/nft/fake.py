@@ -12,7 +12,7 @@ from dataplane import errors
 from dataplane.nft import memory
 from dataplane.nft.interface import Change, GenerationChanged, TableMissing, TransactionFailed
 from dataplane.nft.memory import SetShape, State
-from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Table
+from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Passed, Table
 
 __all__ = ["FakeMonitor", "FakeNft", "SetShape"]
 
@@ -31,6 +31,7 @@ class FakeNft:
         self.table = table
         self.loaded: list[str] = []
         self.committed: list[tuple[Operation, ...]] = []
+        self.passed: dict[bytes, Passed] = {}
         self._shapes = {shape.name: shape for shape in sets}
         self._base_chains = frozenset(base_chains)
         self._skeleton_chains = (*chains, *self._base_chains)
@@ -62,6 +63,9 @@ class FakeNft:
         self._state = state
         self.committed.append(tuple(operations))
 
+    def settle(self) -> None:
+        """No packets pass here."""
+
     def generation(self) -> int:
         return self._generation
 
@@ -81,6 +85,10 @@ class FakeNft:
         if self._state is None or set_name not in self._state.elements:
             raise errors.NotFound(f"list elements of set {set_name} in table {self.table}", errno.ENOENT)
         return tuple(self._state.elements[set_name].values())
+
+    def counters(self, set_name: str) -> Mapping[bytes, Passed]:
+        """Every element counts; what `passed` says of its key, else nothing."""
+        return {element.key: self.passed.get(element.key, Passed(0, 0)) for element in self.elements(set_name)}
 
     def list_ruleset(self) -> str:
         """The table in the manner of nft, sorted, so that two listings can be compared."""

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from dataplane.errors import DataplaneError, NotFound
-from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Table
+from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Passed, Table
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -88,6 +88,13 @@ class Nft(Protocol):
         Given a generation, raises GenerationChanged if it is no longer the current one: what was read since has changed.
         """
 
+    def settle(self) -> None:
+        """Wait until every packet that may still follow the rules of before the last commit has left them.
+
+        A packet keeps the rules it began with, but each look-up of it sees a map as it is at that moment: what old rules
+        look up must outlive them by this long.
+        """
+
     def generation(self) -> int:
         """The number of the namespace's ruleset: every transaction by anybody on any table changes it."""
 
@@ -104,6 +111,12 @@ class Nft(Protocol):
 
     def elements(self, set_name: str) -> tuple[Element, ...]:
         """The elements of a set or map, in no order. Raises NotFound."""
+
+    def counters(self, set_name: str) -> Mapping[bytes, Passed]:
+        """What each element's counter has seen, by the element's key. Raises NotFound.
+
+        While the set changes, some may be missing: it is meant for reading again and again, beside the writing.
+        """
 
     def list_ruleset(self) -> str:
         """The table as text, for people. Raises NotFound."""

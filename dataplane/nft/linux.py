@@ -14,11 +14,11 @@ from typing import Self, TypeVar
 import nftables
 
 from dataplane import errors, netns
-from dataplane.nft import decode, encode, wire
+from dataplane.nft import decode, encode, grace, wire
 from dataplane.nft.interface import Failure, GenerationChanged, LoadFailed, TableMissing, TransactionFailed
 from dataplane.nft.monitor import LinuxMonitor
 from dataplane.nft.netfilter_socket import NetfilterSocket
-from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Table
+from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Passed, Table
 
 T = TypeVar("T")
 DUMP_ATTEMPTS = 20
@@ -57,6 +57,9 @@ class LinuxNft:
             answers = self._socket.transact(batch.payload)
             if answers:
                 raise self._refusal(batch, answers)
+
+    def settle(self) -> None:
+        grace.await_readers()
 
     def generation(self) -> int:
         found = self._ask(wire.NFT_MSG_GETGEN, "read the ruleset's generation")
@@ -98,6 +101,12 @@ class LinuxNft:
             return elements if len({element.key for element in elements}) == len(elements) else None
 
         return self._settled(request, read)
+
+    def counters(self, set_name: str) -> Mapping[bytes, Passed]:
+        request = f"read counters of set {set_name} in table {self.table}"
+        with self._lock:
+            found = self._dump(wire.NFT_MSG_GETSETELEM, request, wire.string(wire.NFTA_SET_ELEM_LIST_SET, set_name))
+        return {key: passed for fields in found for key, passed in decode.counters(fields)}
 
     def list_ruleset(self) -> str:
         code, text, message = self._run_text(f"list table {self.table}")
