@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.markup import escape
 
+from dataplane.errors import DataplaneError
+from kube.errors import ApiError, Unreachable
 from lab import logs
 from lab.errors import LabError, StepError
 
@@ -15,7 +17,7 @@ _LOG_LINES = 12
 
 @contextlib.contextmanager
 def shown(console: Console) -> Iterator[None]:
-    """Print a LabError and exit with status 1."""
+    """Print what went wrong and exit with status 1; a mistake of our own goes on as a traceback."""
     try:
         yield
     except LabError as error:
@@ -23,6 +25,9 @@ def shown(console: Console) -> Iterator[None]:
         if isinstance(error, StepError):
             _print_log(console, error)
         _print_remedy(console, error.remedy)
+        sys.exit(1)
+    except (ApiError, Unreachable, DataplaneError, OSError) as error:
+        _print_problem(console, str(error))
         sys.exit(1)
 
 

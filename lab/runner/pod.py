@@ -203,7 +203,9 @@ class PodWorker:
             self._record = None
             log.info("sandbox removed", address=record.address, netns=record.netns)
         self._host.records.remove_logs(self._key.uid)
-        if pod is not None:
+        if pod is None:
+            self._host.publisher.forget(self._key)
+        else:
             self._host.publisher.gone(self._key)
         return True
 

@@ -58,6 +58,10 @@ class Publisher:
         self._words[key] = None
         self._loop.mark(key)
 
+    def forget(self, key: PodKey) -> None:
+        """The API has no such pod any more: there is nothing to say of it."""
+        self._words.pop(key, None)
+
     def _send(self, keys: frozenset[PodKey]) -> None:
         failures: dict[Any, Exception] = {}
         for key in keys:
@@ -69,22 +73,35 @@ class Publisher:
             raise SyncFailed(failures)
 
     def _send_one(self, key: PodKey) -> None:
-        word = self._words.get(key)
+        try:
+            word = self._words[key]
+        except KeyError:
+            return  # forgotten meanwhile
         try:
             if word is None:
                 self._delete(key)
             else:
-                # With its uid the patch is refused for a later pod of the same name.
-                patch = {"metadata": {"uid": key.uid}, "status": word}
-                self._client.patch(PODS, key.name, patch, key.namespace, subresource="status")
+                self._patch(key, word)
         except NotFound:
-            pass
-        except (Conflict, Invalid) as error:
+            self.forget(key)
+
+    def _patch(self, key: PodKey, word: Mapping[str, Any]) -> None:
+        # With its uid the patch is refused for a later pod of the same name.
+        patch = {"metadata": {"uid": key.uid}, "status": word}
+        try:
+            self._client.patch(PODS, key.name, patch, key.namespace, subresource="status")
+        except Conflict:
+            if self._is_current(key):
+                raise
+            self.forget(key)
+        except Invalid as error:
             log.warning("pod status refused", pod=f"{key.namespace}/{key.name}", error=str(error))
-        if self._words.get(key) is word and word is None:
-            self._words.pop(key, None)
 
     def _delete(self, key: PodKey) -> None:
-        current = self._client.get(PODS, key.name, key.namespace, decode=Pod)
-        if current.metadata.uid == key.uid:
+        if self._is_current(key):
             self._client.delete(PODS, key.name, key.namespace, grace_period=0)
+        self.forget(key)
+
+    def _is_current(self, key: PodKey) -> bool:
+        """Say whether the pod of that name is still this one. Raises NotFound."""
+        return self._client.get(PODS, key.name, key.namespace, decode=Pod).metadata.uid == key.uid
