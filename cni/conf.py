@@ -5,21 +5,19 @@ and forgivingly: a network whose configuration was broken after a pod was added 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import msgspec
 
 from cni import environment, wire_types
+from cni.addressing import Addressing, parse_addressing
 from cni.requests import Requests, parse_requests
 from cni.spec import IPAM_TYPE, UNSTATED, CniError, Code, invalid
 from ipam.lease import Attachment
-from ipam.pool import Pool, PoolTooSmall, first_overlap, usable
-
-T = TypeVar("T")
+from ipam.pool import Pool
 
 MTU_LOWEST, MTU_HIGHEST = 68, 65535  # RFC 791; the largest a veth takes
 DEFAULT_DIRECTORY = "/var/lib/podwire/cni"
@@ -52,19 +50,6 @@ class Essentials:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PodRoute:
-    """A route for the pod; without a gateway of its own it leads to the pool's."""
-
-    destination: IPv4Network
-    gateway: IPv4Address | None
-
-    @classmethod
-    def parse(cls, route: wire_types.Route) -> "PodRoute":
-        """Raises ValueError."""
-        return cls(destination=IPv4Network(route.dst), gateway=IPv4Address(route.gw) if route.gw else None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class NetConf:
     essentials: Essentials
     bridge: str
@@ -73,8 +58,7 @@ class NetConf:
     is_default_gateway: bool
     masquerade: bool
     hairpin: bool
-    pools: tuple[Pool, ...]  # none when another plugin gives the addresses
-    routes: tuple[PodRoute, ...]
+    addressing: Addressing  # empty when another plugin gives the addresses
     dns: Mapping[str, Any]
     requests: Requests
     previous: wire_types.PreviousResult | None
@@ -83,6 +67,10 @@ class NetConf:
     @property
     def name(self) -> str:
         return self.essentials.name
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        return self.addressing.pools
 
 
 def decode(stdin: bytes) -> Mapping[str, Any]:
@@ -151,8 +139,7 @@ def parse_conf(conf: Mapping[str, Any], arguments: Mapping[str, str] = _NO_ARGUM
         is_default_gateway=wire.is_default_gateway,
         masquerade=wire.ip_masq,
         hairpin=wire.hairpin_mode,
-        pools=_pools(wire),
-        routes=_routes(wire),
+        addressing=_addressing(wire, essentials.version),
         dns=_dns(wire),
         requests=parse_requests(wire, arguments, essentials.name),
         previous=wire.prev_result,
@@ -209,87 +196,11 @@ def _value_at(conf: Any, field: str) -> object:
     return cast("object", conf)
 
 
-def _pools(wire: wire_types.NetConf) -> tuple[Pool, ...]:
+def _addressing(wire: wire_types.NetConf, version: str) -> Addressing:
     if not wire.ipam.type or "/" in wire.ipam.type:
         raise invalid("ipam.type", wire.ipam.type, f'write "{IPAM_TYPE}", or the name of another IPAM plugin')
     if wire.ipam.type != IPAM_TYPE:
-        return ()
+        return Addressing(ranges=(), routes=(), cooldown=0)
     # The runtime's ranges are lists of their own beside the configuration's, as for the reference plugins.
-    dynamic = (wire.runtime_config.ip_ranges if wire.runtime_config else None) or []
-    named = [*_named("runtimeConfig.ipRanges", dynamic), *_named("ipam.ranges", wire.ipam.ranges)]
-    if len(named) != 1:
-        raise invalid("ipam.ranges", len(named), "must hold exactly one list of ranges: a pod gets one address")
-    ((field, ranges),) = named
-    if not ranges:
-        raise invalid(field, [], 'must hold at least one range such as {"subnet": "10.244.1.0/24"}')
-    pools = [_pool(f"{field}[{index}]", each) for index, each in enumerate(ranges)]
-    _refuse_overlap(field, pools)
-    return tuple(pools)
-
-
-def _named(field: str, lists: Sequence[Sequence[wire_types.Range]]) -> list[tuple[str, Sequence[wire_types.Range]]]:
-    return [(f"{field}[{index}]", ranges) for index, ranges in enumerate(lists)]
-
-
-def _pool(field: str, wire: wire_types.Range) -> Pool:
-    subnet = _parsed(IPv4Network, f"{field}.subnet", wire.subnet)
-    if subnet.prefixlen > 30:
-        raise invalid(f"{field}.subnet", wire.subnet, "too small: a gateway and one pod need at least a /30")
-    bounds = {
-        name: _inside(f"{field}.{name}", text, subnet)
-        for name, text in (("rangeStart", wire.range_start), ("rangeEnd", wire.range_end), ("gateway", wire.gateway))
-    }
-    try:
-        return Pool.of(
-            subnet,
-            first=bounds["rangeStart"],
-            last=bounds["rangeEnd"],
-            gateway=bounds["gateway"] or usable(subnet)[0],
-        )
-    except PoolTooSmall as error:
-        raise invalid(f"{field}.rangeStart", f"{wire.range_start}-{wire.range_end}", str(error)) from error
-
-
-def _inside(field: str, text: str | None, subnet: IPv4Network) -> IPv4Address | None:
-    if text is None:
-        return None
-    address = _parsed(IPv4Address, field, text)
-    lowest, highest = usable(subnet)
-    if not int(lowest) <= int(address) <= int(highest):
-        raise invalid(field, text, f"must be a host address of {subnet}: {lowest} to {highest}")
-    return address
-
-
-def _refuse_overlap(field: str, pools: Sequence[Pool]) -> None:
-    if overlap := first_overlap(pools):
-        pool, earlier = (pools[index] for index in overlap)
-        other = f"overlaps {earlier.first} to {earlier.last} of {earlier.network}"
-        raise invalid(f"{field}[{overlap[0]}]", f"{pool.first}-{pool.last}", other)
-
-
-def _routes(wire: wire_types.NetConf) -> tuple[PodRoute, ...]:
-    routes = [
-        PodRoute(
-            destination=_parsed(IPv4Network, f"ipam.routes[{index}].dst", route.dst),
-            gateway=_parsed(IPv4Address, f"ipam.routes[{index}].gw", route.gw) if route.gw else None,
-        )
-        for index, route in enumerate(wire.ipam.routes)
-    ]
-    return tuple(with_default_route(routes, is_wanted=wire.is_default_gateway))
-
-
-def with_default_route(routes: Sequence[PodRoute], *, is_wanted: bool) -> list[PodRoute]:
-    """The routes, and the one to everywhere unless they have it."""
-    default = PodRoute(destination=IPv4Network("0.0.0.0/0"), gateway=None)
-    is_missing = all(route.destination != default.destination for route in routes)
-    return [*routes, default] if is_wanted and is_missing else list(routes)
-
-
-def _parsed(kind: type[T], field: str, text: str) -> T:
-    try:
-        return kind(text)  # type: ignore[call-arg]
-    except ValueError as error:
-        raise invalid(field, text, f"{error}; write an IPv4 value such as {_EXAMPLES[kind]}") from error
-
-
-_EXAMPLES: Mapping[type, str] = {IPv4Network: "10.244.1.0/24", IPv4Address: "10.244.1.1"}
+    given = (wire.runtime_config.ip_ranges if wire.runtime_config else None) or []
+    return parse_addressing(wire.ipam, given, version=version, is_default_gateway=wire.is_default_gateway)

@@ -7,17 +7,19 @@ left behind, whoever gives the addresses. The other plugin is told to let go whe
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from cni import execution, wire_types
-from cni.conf import NetConf, PodRoute, with_default_route
+from cni.addressing import Addressing, PodRoute, with_default_routes
+from cni.conf import NetConf
 from cni.environment import Environment
 from cni.execution import PluginFailed
 from cni.spec import IPAM_TYPE, CniError, Code, Command
+from ipam.address import Interface
 from ipam.lease import Attachment
 from ipam.pool import Pool, PoolTooSmall
 
@@ -58,27 +60,29 @@ def delegate_of(environment: Environment, document: Mapping[str, Any]) -> Delega
 
 
 def given(conf: NetConf, answer: Mapping[str, Any], plugin: str) -> NetConf:
-    """The configuration with what the other plugin answered to an ADD in the place of pools and routes."""
+    """The configuration with what the other plugin answered to an ADD in the place of ranges and routes."""
     try:
         result = msgspec.convert(answer, wire_types.PreviousResult)
     except msgspec.ValidationError as error:
         raise _unusable(plugin, str(error)) from error
     addresses = [entry for entry in result.ips or () if entry.address]
-    if len(addresses) != 1 or ":" in addresses[0].address:
-        raise _unusable(plugin, f"it gave {[each.address for each in addresses]!r}; a pod gets one IPv4 address here")
+    if not addresses:
+        raise _unusable(plugin, "it gave no address")
     try:
-        pool = _pool(conf, IPv4Interface(addresses[0].address), addresses[0].gateway)
-        routes = [PodRoute.parse(route) for route in result.routes or ()]
+        ranges = tuple((_pool(conf, ip_interface(entry.address), entry.gateway),) for entry in addresses)
+        stated = [PodRoute.parse(route) for route in result.routes or ()]
     except (ValueError, PoolTooSmall) as error:
         raise _unusable(plugin, str(error)) from error
-    routes = with_default_route(routes, is_wanted=conf.is_default_gateway)
+    families: set[int] = {pool.network.version for (pool,) in ranges} if conf.is_default_gateway else set()
+    # When an address may be given again is the other plugin's to say.
+    addressing = Addressing(ranges=ranges, routes=with_default_routes(stated, families), cooldown=0)
     dns = {key: value for key, value in (result.dns or {}).items() if value}
-    return replace(conf, pools=(pool,), routes=tuple(routes), dns={**dns, **conf.dns})
+    return replace(conf, addressing=addressing, dns={**dns, **conf.dns})
 
 
-def _pool(conf: NetConf, interface: IPv4Interface, gateway: str | None) -> Pool:
+def _pool(conf: NetConf, interface: Interface, gateway: str | None) -> Pool:
     """The one address. Without a gateway of its own the bridge gets the subnet's first, as the reference bridge has it."""
-    chosen = IPv4Address(gateway) if gateway else interface.network[1] if conf.is_gateway else None
+    chosen = ip_address(gateway) if gateway else interface.network[1] if conf.is_gateway else None
     return Pool.of(interface.network, first=interface.ip, last=interface.ip, gateway=chosen)
 
 

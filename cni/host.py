@@ -38,7 +38,8 @@ class Host:
     inside: Callable[[OpenNetns], AbstractContextManager[Netlink]]
     leases: Callable[[Path], AbstractContextManager[Leases]]
     load_nft: Callable[[str], None]
-    enable_forwarding: Callable[[], None]
+    enable_forwarding: Callable[[int], None]  # for IPv4 (4) or IPv6 (6)
+    enable_ipv6: Callable[[OpenNetns, str], None]  # on an interface in a pod's namespace
     addresses_in: Callable[[Iterable[Identity]], Mapping[Identity, frozenset[Address]]]
     close: Callable[[], None]
 
@@ -91,8 +92,11 @@ def linux_host() -> Host:
                     found[identity] = addresses_of(netlink)
         return found
 
-    def enable_forwarding() -> None:
-        sysctl.write("net/ipv4/ip_forward", 1)
+    def enable_forwarding(version: int) -> None:
+        sysctl.write("net/ipv4/ip_forward" if version == 4 else "net/ipv6/conf/all/forwarding", 1)
+
+    def enable_ipv6(pod: OpenNetns, ifname: str) -> None:
+        netns.run_in(pod.fd, lambda: sysctl.write(f"net/ipv6/conf/{ifname}/disable_ipv6", 0))
 
     netlink, leases = LinuxNetlink(), KeptLeases()
 
@@ -109,6 +113,7 @@ def linux_host() -> Host:
         leases=leases.open,
         load_nft=_load_nft,
         enable_forwarding=enable_forwarding,
+        enable_ipv6=enable_ipv6,
         addresses_in=addresses_in,
         close=close,
     )

@@ -6,16 +6,16 @@
 1.1.0            interfaces say their mtu as well
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cni import wiring
-from cni.conf import NetConf, PodRoute
+from cni.addressing import PodRoute
+from cni.conf import NetConf
 from cni.spec import Version, parse_version
 from dataplane.netlink.objects import Link
-from ipam import address as families
-from ipam.lease import Lease
+from ipam.lease import Lease, LeasedAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +28,10 @@ class Interface:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What one attachment consists of. `address` stands on the last of the interfaces."""
+    """What one attachment consists of. The addresses stand on the last of the interfaces."""
 
     interfaces: tuple[Interface, ...]
-    address: families.Interface
-    gateway: families.Address | None
+    addresses: tuple[LeasedAddress, ...]
     routes: tuple[PodRoute, ...]
     dns: Mapping[str, Any]
 
@@ -45,9 +44,8 @@ def of(conf: NetConf, lease: Lease, *, netns: str, bridge: Link) -> Result:
             Interface(name=lease.claim.host_veth, mac=wiring.host_mac(attachment), mtu=conf.mtu),
             Interface(name=attachment.ifname, mac=wiring.pod_mac(conf, lease), mtu=conf.mtu, sandbox=netns),
         ),
-        address=lease.interface,
-        gateway=lease.gateway,
-        routes=conf.routes,
+        addresses=lease.addresses,
+        routes=conf.addressing.routes,
         dns=conf.dns,
     )
 
@@ -56,28 +54,44 @@ def to_dict(result: Result, version: str, earlier: Mapping[str, Any]) -> dict[st
     """The result as the runtime of this version reads it, added to that of the plugins before in the chain."""
     number = parse_version(version)
     if number < (0, 3, 0):
-        return _flat(result, version)
+        return {"cniVersion": version, **flat(result.addresses, result.routes), "dns": dict(result.dns)}
     interfaces = [*(earlier.get("interfaces") or ()), *(_interface(each, number) for each in result.interfaces)]
-    address: dict[str, Any] = {"address": str(result.address), "interface": len(interfaces) - 1}
-    if result.gateway:
-        address["gateway"] = str(result.gateway)
-    if number < (1, 0, 0):
-        address["version"] = "4"
     shown: dict[str, Any] = {
         "cniVersion": version,
         "interfaces": interfaces,
-        "ips": [*(earlier.get("ips") or ()), address],
-        "routes": [*(earlier.get("routes") or ()), *map(_route, result.routes)],
+        "ips": [
+            *(earlier.get("ips") or ()),
+            *(address(each, number, len(interfaces) - 1) for each in result.addresses),
+        ],
+        "routes": [*(earlier.get("routes") or ()), *map(route, result.routes)],
     }
     dns = {**(earlier.get("dns") or {}), **result.dns}
     return {**shown, "dns": dns} if dns else shown
 
 
-def _flat(result: Result, version: str) -> dict[str, Any]:
-    address: dict[str, Any] = {"ip": str(result.address), "routes": [_route(route) for route in result.routes]}
-    if result.gateway:
-        address["gateway"] = str(result.gateway)
-    return {"cniVersion": version, "ip4": address, "dns": dict(result.dns)}
+def address(given: LeasedAddress, version: Version, interface: int | None = None) -> dict[str, Any]:
+    shown: dict[str, Any] = {"address": str(given.interface)}
+    if interface is not None:
+        shown["interface"] = interface
+    if given.gateway:
+        shown["gateway"] = str(given.gateway)
+    return {**shown, "version": str(given.address.version)} if version < (1, 0, 0) else shown
+
+
+def flat(addresses: Sequence[LeasedAddress], routes: Sequence[PodRoute]) -> dict[str, Any]:
+    """The addresses as versions before 0.3.0 give them: one of each family, with that family's routes."""
+    return {f"ip{given.address.version}": _flat(given, routes) for given in addresses}
+
+
+def _flat(given: LeasedAddress, routes: Sequence[PodRoute]) -> dict[str, Any]:
+    own = [route(each) for each in routes if each.destination.version == given.address.version]
+    gateway = {"gateway": str(given.gateway)} if given.gateway else {}
+    return {"ip": str(given.interface), **gateway, "routes": own}
+
+
+def route(route: PodRoute) -> dict[str, str]:
+    shown = {"dst": str(route.destination)}
+    return {**shown, "gw": str(route.gateway)} if route.gateway else shown
 
 
 def _interface(interface: Interface, version: Version) -> dict[str, str | int]:
@@ -85,8 +99,3 @@ def _interface(interface: Interface, version: Version) -> dict[str, str | int]:
     if version >= (1, 1, 0):
         shown["mtu"] = interface.mtu
     return {**shown, "sandbox": interface.sandbox} if interface.sandbox else shown
-
-
-def _route(route: PodRoute) -> dict[str, str]:
-    shown = {"dst": str(route.destination)}
-    return {**shown, "gw": str(route.gateway)} if route.gateway else shown

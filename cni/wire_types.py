@@ -4,12 +4,15 @@ from typing import Any
 
 import msgspec
 
+from ipam.lease import COOLDOWN_SECONDS
+
 
 class Range(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     subnet: str
     range_start: str | None = None
     range_end: str | None = None
     gateway: str | None = None
+    exclude: list[str] = []
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,12 +20,26 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     gw: str | None = None
 
 
-class Ipam(msgspec.Struct, frozen=True, kw_only=True):
-    """Of podwire's own IPAM. Another plugin's configuration is its own business."""
+class Ipam(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Of podwire's own IPAM; another plugin's configuration is its own business.
+
+    `subnet` and what follows it are host-local's older way to say a single range.
+    """
 
     type: str
     ranges: list[list[Range]] = []
     routes: list[Route] = []
+    cooldown_seconds: float = COOLDOWN_SECONDS
+    subnet: str | None = None
+    range_start: str | None = None
+    range_end: str | None = None
+    gateway: str | None = None
+
+    @property
+    def inline(self) -> Range | None:
+        if self.subnet is None:
+            return None
+        return Range(subnet=self.subnet, range_start=self.range_start, range_end=self.range_end, gateway=self.gateway)
 
 
 class PreviousInterface(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Sequence
 from ipaddress import ip_interface
 
-from cni.conf import NetConf, PodRoute
+from cni.addressing import PodRoute
+from cni.conf import NetConf
 from cni.environment import Environment
 from dataplane.netlink.objects import Bridge, Route, VethEnd, VethPair
 from ipam.address import Address, Interface
@@ -85,7 +86,11 @@ def veth(conf: NetConf, lease: Lease, *, netns_fd: int) -> VethPair:
 
 
 def pod_routes(routes: Sequence[PodRoute], lease: Lease) -> tuple[Route, ...]:
-    ifname = lease.claim.attachment.ifname
     return tuple(
-        Route(destination=route.destination, gateway=route.gateway or lease.gateway, device=ifname) for route in routes
+        Route(
+            destination=route.destination,
+            gateway=route.gateway or lease.gateway_of(route.destination.version),
+            device=lease.claim.attachment.ifname,
+        )
+        for route in routes
     )

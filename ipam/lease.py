@@ -30,6 +30,10 @@ class Attachment:
         return f"{self.container_id}/{self.ifname} on network {self.network}"
 
 
+COOLDOWN_SECONDS = 30.0
+"""How long a released address rests, unless the configuration says otherwise."""
+
+
 class State(StrEnum):
     PENDING = "pending"
     ACTIVE = "active"
@@ -85,18 +89,6 @@ class Lease:
     @property
     def address(self) -> Address:
         return self.leading.address
-
-    @property
-    def interface(self) -> Interface:
-        return self.leading.interface
-
-    @property
-    def network(self) -> Network:
-        return self.leading.network
-
-    @property
-    def gateway(self) -> Address | None:
-        return self.leading.gateway
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:

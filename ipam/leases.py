@@ -20,7 +20,7 @@ from ipam.errors import AlreadyLeased, LeaseError, LeaseLost, LeasesBusy, Leases
 from ipam.file import NAME as FILE
 from ipam.file import LeaseFile
 from ipam.history import Tenure, tenures
-from ipam.lease import Attachment, Claim, Lease, LeasedAddress, State
+from ipam.lease import COOLDOWN_SECONDS, Attachment, Claim, Lease, LeasedAddress, State
 from ipam.occupancy import Occupancy
 from ipam.pool import Pool
 
@@ -35,7 +35,6 @@ __all__ = [
     "LeasesUnreadable",
 ]
 
-COOLDOWN_SECONDS = 30.0
 _BUSY_SECONDS = 10.0
 
 

@@ -70,7 +70,7 @@ class FakeNode:
                 raise NotFound(f"open network namespace {path}")
             return contextlib.nullcontext(self.pods[path])
 
-        def enable_forwarding() -> None:
+        def enable_forwarding(version: int) -> None:
             self.forwarding = True
 
         return Host(
@@ -82,6 +82,7 @@ class FakeNode:
             leases=Leases,
             load_nft=self.loaded.append,
             enable_forwarding=enable_forwarding,
+            enable_ipv6=lambda pod, ifname: None,
             addresses_in=lambda _: {pod.identity: addresses_of(pod.netlink) for pod in self.pods.values()},
             close=lambda: None,
         )

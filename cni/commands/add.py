@@ -7,6 +7,7 @@ next ADD or DEL of the attachment, or a sweep, removes.
 """
 
 import contextlib
+import errno
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -132,7 +133,7 @@ def _is_finished(lease: Lease, claim: Claim) -> bool:
 
 def _already_attached(call: _Call, lease: Lease | None) -> CniError:
     environment = call.environment
-    origin = f"an earlier ADD gave it {lease.address}" if lease else "it is not podwire's"
+    origin = f"an earlier ADD gave it {lease.listed}" if lease else "it is not podwire's"
     msg = f"CNI_IFNAME={environment.ifname!r} already exists in {environment.netns}"
     return CniError(Code.ALREADY_ATTACHED, msg, f"{origin}; call DEL for {environment.container_id} first")
 
@@ -149,7 +150,8 @@ def _assign(call: _Call) -> Lease:
 def _assign_once(call: _Call) -> Lease:
     # Another plugin was asked for wanted addresses itself.
     wanted = () if call.delegate else call.conf.requests.addresses
-    return call.leases.assign([call.conf.pools], call.claim, wanted=wanted)
+    addressing = call.conf.addressing
+    return call.leases.assign(addressing.ranges, call.claim, wanted=wanted, cooldown=addressing.cooldown)
 
 
 def ensure_bridge(conf: NetConf, host: Host) -> Link:
@@ -165,7 +167,8 @@ def ensure_bridge(conf: NetConf, host: Host) -> Link:
             with contextlib.suppress(AlreadyExists):
                 host.netlink.add_address(conf.bridge, InterfaceAddress(interface=interface))
     if conf.is_gateway:
-        host.enable_forwarding()
+        for version in sorted({pool.network.version for pool in conf.pools}):
+            host.enable_forwarding(version)
     return bridge
 
 
@@ -182,13 +185,26 @@ def _bridge(conf: NetConf, host: Host) -> Link:
 def _wire(call: _Call, lease: Lease) -> None:
     ifname = call.environment.ifname
     call.host.netlink.create_veth(wiring.veth(call.conf, lease, netns_fd=call.pod.fd))
-    call.inside.add_address(ifname, InterfaceAddress(interface=lease.interface))
+    for interface in lease.interfaces:
+        _add_address(call, InterfaceAddress(interface=interface))
     call.inside.set_up("lo")
     call.inside.set_up(ifname)
-    for route in wiring.pod_routes(call.conf.routes, lease):
+    for route in wiring.pod_routes(call.conf.addressing.routes, lease):
         call.inside.add_route(route)
     if call.conf.masquerade:
         call.host.load_nft(masquerade.render(pool.network for pool in call.conf.pools))
+
+
+def _add_address(call: _Call, address: InterfaceAddress) -> None:
+    ifname = call.environment.ifname
+    try:
+        call.inside.add_address(ifname, address)
+    except DataplaneError as error:
+        # Some runtimes switch IPv6 off in every namespace they make; the configuration asks for it.
+        if error.code != errno.EACCES or address.interface.version != 6:
+            raise
+        call.host.enable_ipv6(call.pod, ifname)
+        call.inside.add_address(ifname, address)
 
 
 def _take_back(call: _Call, lease: Lease, error: BaseException) -> None:

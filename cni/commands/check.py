@@ -26,7 +26,7 @@ def check(environment: Environment, conf: NetConf, host: Host, delegate: Delegat
     with namespaces.open_sandbox(environment, host) as pod:
         namespaces.require_foreign(environment, pod, host)
         if lease.claim.sandbox != namespaces.sandbox_of(pod, host):
-            msg = f"CNI_NETNS={environment.netns!r} is not the namespace that {lease.address} was given to"
+            msg = f"CNI_NETNS={environment.netns!r} is not the namespace that {lease.listed} was given to"
             raise CniError(Code.CHECK_FAILED, msg, "delete and add the container")
         with host.inside(pod) as inside:
             problems = [
@@ -42,10 +42,11 @@ def check(environment: Environment, conf: NetConf, host: Host, delegate: Delegat
 
 
 def _given(conf: NetConf, lease: Lease) -> NetConf:
-    """The configuration with the address another plugin gave to this pod as its only one."""
-    leading = lease.leading
-    pool = Pool.of(leading.network, first=leading.address, last=leading.address, gateway=leading.gateway)
-    return replace(conf, pools=(pool,))
+    """The configuration with the addresses another plugin gave to this pod as its only ones."""
+    ranges = tuple(
+        (Pool.of(one.network, first=one.address, last=one.address, gateway=one.gateway),) for one in lease.addresses
+    )
+    return replace(conf, addressing=replace(conf.addressing, ranges=ranges))
 
 
 def _lease(environment: Environment, conf: NetConf, host: Host) -> Lease:
@@ -63,8 +64,9 @@ def _promise_problems(environment: Environment, previous: wire_types.PreviousRes
     if _interface(previous, environment.ifname) is None:
         yield f"prevResult.interfaces has no {environment.ifname} in a sandbox"
     promised = [ip.address for ip in previous.ips or ()]
-    if str(lease.interface) not in promised:
-        yield f"prevResult.ips={promised!r} but the lease is {lease.interface}"
+    for interface in lease.interfaces:
+        if str(interface) not in promised:
+            yield f"prevResult.ips={promised!r} but the lease is {interface}"
 
 
 def _interface(previous: wire_types.PreviousResult, ifname: str) -> wire_types.PreviousInterface | None:
@@ -83,8 +85,8 @@ def _pod_problems(previous: wire_types.PreviousResult, lease: Lease, inside: Net
     promised = _interface(previous, ifname)
     if promised and promised.mac and promised.mac.lower() != link.mac:
         yield f"{ifname} has MAC {link.mac}, not {promised.mac}"
-    if lease.interface not in {address.interface for address in inside.addresses(ifname)}:
-        yield f"{ifname} has lost {lease.interface}"
+    held = {address.interface for address in inside.addresses(ifname)}
+    yield from (f"{ifname} has lost {interface}" for interface in lease.interfaces if interface not in held)
     yield from _route_problems(previous, inside)
 
 

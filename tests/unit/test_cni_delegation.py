@@ -128,8 +128,6 @@ def test_what_a_killed_call_left_in_it_is_let_go_before_it_is_asked_again(foreig
     [
         {},
         {"ips": []},
-        {"ips": [{"address": "10.7.0.9"}, {"address": "10.7.0.10/24"}]},
-        {"ips": [{"address": "fd00::9/64"}]},
         {"ips": [{"address": "10.7.0.300/24"}]},
         {"ips": [{"address": "10.7.0.1/24", "gateway": "10.7.0.1"}]},
         {"ips": [{"address": "10.7.0.9/24"}], "routes": [{"dst": "everywhere"}]},

@@ -36,7 +36,7 @@ def leases(tmp_path):
 def test_lease_is_found_as_it_was_given(leases):
     lease = leases.assign([[POOL]], claim("a"))
     assert leases.find(lease.claim.attachment) == lease
-    assert (str(lease.interface), lease.state) == ("10.244.1.1/24", State.PENDING)
+    assert (str(lease.interfaces[0]), lease.state) == ("10.244.1.1/24", State.PENDING)
 
 
 def test_file_moved_away_is_noticed(tmp_path, leases):
