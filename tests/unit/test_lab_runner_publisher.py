@@ -115,5 +115,6 @@ def test_a_status_the_server_calls_invalid_is_not_sent_for_ever():
     server = Server("u1", Invalid("no such phase"))
     with publishing(server) as publisher:
         publisher.status(KEY, {"phase": "Odd"})
+        eventually(lambda: not server.failures)
         publisher.status(PodKey("demo", "web-2", "u1"), {"phase": "Pending"})
         eventually(lambda: server.statuses == [{"phase": "Pending"}])
