@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ def conform(
     if not checks:
         raise NothingExamined(f"--only {' '.join(only)}: no check's id begins so")
     template = _template(conf)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the namespaces go in this case too
     cards = [_examined(plugin, template, cni_path, checks) for plugin in plugins]
     if is_json:
         print(json.dumps([card.to_dict() for card in cards] if len(cards) > 1 else cards[0].to_dict(), indent=2))

@@ -41,17 +41,19 @@ def of_check(template: Mapping[str, Any], *, name: str, version: str, state: str
 
 def with_addresses(conf: Mapping[str, Any], count: int) -> Conf:
     """The configuration with a pool of exactly so many addresses."""
-    ipam = _ranged(conf)
+    legacy = {"subnet", "rangeStart", "rangeEnd", "gateway"}  # host-local's single range, beside its ranges
+    ipam = {key: value for key, value in pool(conf).items() if key not in legacy}
     ends = {"rangeStart": f"10.213.0.{_FIRST}", "rangeEnd": f"10.213.0.{_FIRST + count - 1}"}
     return {**conf, "ipam": {**ipam, "ranges": [[{"subnet": SUBNET, **ends}]]}}
 
 
 def with_routes(conf: Mapping[str, Any], *routes: Mapping[str, str]) -> Conf:
-    return {**conf, "ipam": {**_ranged(conf), "routes": list(routes)}}
+    return {**conf, "ipam": {**pool(conf), "routes": list(routes)}}
 
 
-def _ranged(conf: Mapping[str, Any]) -> Conf:
+def pool(conf: Mapping[str, Any]) -> Conf:
+    """The ipam object of a configuration whose addresses come from ranges. Raises NotApplicable for others."""
     ipam = conf.get("ipam")
     if not isinstance(ipam, dict) or ipam.get("type") not in _RANGED:
         raise NotApplicable(f"ipam.type is none of {', '.join(sorted(_RANGED))}: the kit cannot size its pool")
-    return {key: value for key, value in ipam.items() if key not in {"subnet", "rangeStart", "rangeEnd", "gateway"}}
+    return ipam

@@ -1,6 +1,7 @@
 """The conformance kit itself: it finds what is broken, scores the reference plugins, and leaves nothing behind."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from cni.conform import kit
 from cni.conform.verdict import Verdict
+from tests.waiting import eventually
 
 REFERENCE = Path("/usr/lib/cni")
 PODWIRE = Path(sys.prefix) / "bin" / "podwire"
@@ -82,20 +84,43 @@ def test_the_reference_bridge_fails_where_it_is_known_to():
     }
 
 
-def test_nothing_is_left_of_an_examination():
-    def left() -> tuple[set[str], str]:
-        made = {*Path("/run/netns").glob("conform-*"), *Path("/tmp").glob("podwire-conform-*")}
-        return {path.name for path in made}, subprocess.run(
-            ["ip", "-brief", "link"], capture_output=True, text=True
-        ).stdout
+def left() -> tuple[set[str], str]:
+    """The kit's namespaces and folders, and this machine's own links."""
+    made = {*Path("/run/netns").glob("conform-*"), *Path("/tmp").glob("podwire-conform-*")}
+    return {path.name for path in made}, subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True).stdout
 
+
+def test_nothing_is_left_of_an_examination():
     before = left()
     kit.examine(kit.subject(REFERENCE / "bridge"), kit.selected(("add.", "del.foreign")))
     assert left() == before
 
 
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_of_an_examination_that_is_ended(ended_by):
+    process = subprocess.Popen(
+        [PODWIRE, "conform", REFERENCE / "bridge"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    eventually(lambda: left()[0])
+    process.send_signal(ended_by)
+    assert process.wait(timeout=30) == 1
+    assert left()[0] == set()
+
+
 def run(*arguments: str | Path) -> subprocess.CompletedProcess:
     return subprocess.run([PODWIRE, "conform", *arguments], capture_output=True, text=True, timeout=110)
+
+
+STATIC = {"type": "bridge", "bridge": "one", "ipam": {"type": "static", "addresses": [{"address": "192.0.2.7/24"}]}}
+LEGACY = {"type": "bridge", "bridge": "one", "ipam": {"type": "host-local", "subnet": "192.0.2.0/24"}}
+
+
+@pytest.mark.parametrize(("conf", "counts"), [(STATIC, (0, 1)), (LEGACY, (1, 0))], ids=["static", "legacy"])
+def test_configurations_of_ones_own_are_used_and_what_they_do_not_allow_is_skipped(tmp_path, conf, counts):
+    (tmp_path / "conf").write_text(json.dumps(conf))
+    done = run(REFERENCE / "bridge", "--conf", tmp_path / "conf", "--only", "pool.recovered", "--json")
+    card = json.loads(done.stdout)
+    assert (done.returncode, card["counts"]["pass"], card["counts"]["skipped"]) == (0, *counts)
 
 
 def test_scorecard_as_json_says_what_was_done_expected_and_seen():

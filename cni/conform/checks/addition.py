@@ -120,6 +120,7 @@ def _stdout(_: Place, answer: Any) -> Outcome:
 
 
 def _second_interface(world: World) -> Outcome:
+    confs.pool(world.conf())
     pod = world.pod()
     first = world.call("ADD", pod)
     require("ADD of eth0", judge.success(first))

@@ -72,6 +72,7 @@ def _failures(verb: str, answers: Sequence[Answer]) -> list[str]:
 
 
 def _adds(world: World) -> Outcome:
+    confs.pool(world.conf())
     pods = [world.pod() for _ in range(AT_ONCE)]
     answers = _together(lambda pod: world.call("ADD", pod), pods)
     problems = _failures("ADD", answers)
@@ -107,6 +108,7 @@ def _same(world: World) -> Outcome:
 
 
 def _unique(world: World) -> Outcome:
+    confs.pool(world.conf())
     pods = [world.pod() for _ in range(MANY)]
     answers = _together(lambda pod: world.call("ADD", pod), pods, at_once=8)
     given = [address for answer in answers for address in shapes.addresses(answer.body)]

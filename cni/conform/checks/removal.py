@@ -131,6 +131,7 @@ def _other(world: World) -> Outcome:
 
 
 def _one_interface(world: World) -> Outcome:
+    confs.pool(world.conf())
     pod = world.pod()
     added(world, pod, world.conf())
     before = pod.snapshot()
