@@ -51,10 +51,15 @@ class NodeAddress(Wire, frozen=True):
     address: str
 
 
+class Taint(Wire, frozen=True):
+    key: str
+
+
 class NodeSpec(Wire, frozen=True):
     pod_cidr: str = field(default="", name="podCIDR")
     pod_cidrs: tuple[str, ...] = field(default=(), name="podCIDRs")
     unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
 
 
 class NodeStatus(Wire, frozen=True):

@@ -16,8 +16,11 @@ from dataplane.nft.linux import LinuxNft
 from dataplane.nft.objects import Family
 from kube.connection import Connection, ConnectionConfigError, from_kubeconfig, in_cluster
 from kube.http import Client
-from proxy.health import Health, HealthServer
+from proxy.health import HealthPages
+from proxy.http_server import PersistentServer
 from proxy.layout import TABLE
+from proxy.metrics import ConnectionMetrics
+from proxy.metrics_server import MetricsPages
 from proxy.program import Proxy
 from proxy.ruleset import Ruleset
 
@@ -54,8 +57,22 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str) -
     help="This node's name; endpoints with it are local.",
 )
 @click.option("--healthz-bind-address", default="0.0.0.0:10256", callback=_address, help="For /healthz and /livez.")
+@click.option(
+    "--metrics-bind-address", default="127.0.0.1:10249", callback=_address, help="For /metrics, /proxyMode, /healthz."
+)
+@click.option(
+    "--bind-address-hard-fail", is_flag=True, help="End when such an address is taken, instead of trying again."
+)
 @click.option("-v", "verbosity", type=click.IntRange(min=0), default=2, help="From 4 on, debugging is logged too.")
-def main(kubeconfig: Path | None, node: str, healthz_bind_address: tuple[str, int] | None, verbosity: int) -> None:
+def main(
+    *,
+    kubeconfig: Path | None,
+    node: str,
+    healthz_bind_address: tuple[str, int] | None,
+    metrics_bind_address: tuple[str, int] | None,
+    bind_address_hard_fail: bool,
+    verbosity: int,
+) -> None:
     """Take connections to Services' cluster IPs to their endpoints, in strict turn, with nftables."""
     _configure_logging(verbosity)
     # What is built here stays: looking for cycles in it again and again is a third of the time of a large start.
@@ -64,11 +81,21 @@ def main(kubeconfig: Path | None, node: str, healthz_bind_address: tuple[str, in
     connection = _connection(kubeconfig)
     only_one = _only_one()
     proxy = Proxy(Client(connection, "podwire-proxy"), LinuxNft(Ruleset(Family.IP).table), Conntrack(), node=node)
-    server = _serve(healthz_bind_address, proxy.health)
+    proxy.metrics.add(ConnectionMetrics(LinuxNft(Ruleset(Family.IP).table), proxy.served))
+    servers = [
+        PersistentServer(name, address, respond)
+        for name, address, respond in (
+            ("healthz", healthz_bind_address, HealthPages(proxy.health, proxy.metrics)),
+            ("metrics", metrics_bind_address, MetricsPages(proxy.metrics)),
+        )
+        if address
+    ]
+    for server in servers:
+        _start(server, must_bind=bind_address_hard_fail)
     log.info("proxy started", node=node, server=connection.server)
     proxy.start()
     stop.wait()
-    if server:
+    for server in servers:
         server.stop()
     proxy.stop()
     only_one.close()
@@ -92,17 +119,11 @@ def _only_one() -> socket.socket:
     return claimed
 
 
-def _serve(address: tuple[str, int] | None, health: Health) -> HealthServer | None:
-    if address is None:
-        return None
+def _start(server: PersistentServer, *, must_bind: bool) -> None:
     try:
-        server = HealthServer(address, health)
+        server.start(must_bind=must_bind)
     except OSError as error:
-        # Services matter more than being asked about them.
-        log.warning("health is not served", address=f"{address[0]}:{address[1]}", error=str(error))
-        return None
-    server.start()
-    return server
+        raise click.ClickException(f"--bind-address-hard-fail: {server}: {error.strerror}") from error
 
 
 def _signalled() -> threading.Event:

@@ -9,6 +9,7 @@ Without the API server the table stays as it is, and is still defended.
 """
 
 import threading
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -16,16 +17,18 @@ import structlog
 from dataplane.nft.interface import Monitor, Nft
 from dataplane.nft.objects import Family
 from kube import objects
-from kube.control import ControlLoop, SyncFailed
+from kube.control import ControlLoop
 from kube.http import Client
 from kube.informer import Informer
-from kube.resources import ENDPOINT_SLICES, SERVICES
+from kube.resources import ENDPOINT_SLICES, NODES, SERVICES
 from proxy import model
 from proxy.flows import Connections, StaleFlows
 from proxy.health import Health
 from proxy.inputs import Inputs
+from proxy.metrics import Metrics
 from proxy.model import ServiceName
-from proxy.planning import Planner
+from proxy.planning import Planner, Served
+from proxy.rounds import Rounds
 from proxy.ruleset import Ruleset
 from proxy.sync import RESYNC, Syncer
 
@@ -39,6 +42,7 @@ class Proxy:
 
     def __init__(self, client: Client, nft: Nft, connections: Connections, *, node: str) -> None:
         self.health = Health()
+        self.metrics = Metrics()
         self._services: Informer[objects.Service] = Informer(
             client,
             SERVICES,
@@ -48,6 +52,9 @@ class Proxy:
         )
         self._slices: Informer[objects.EndpointSlice] = Informer(
             client, ENDPOINT_SLICES, objects.EndpointSlice, label_selector=f"!{model.HEADLESS}"
+        )
+        self._nodes: Informer[objects.Node] = Informer(
+            client, NODES, objects.Node, field_selector=f"metadata.name={node}"
         )
         self._loop: ControlLoop[ServiceName] = ControlLoop("services")
         self._flows = StaleFlows(connections)
@@ -60,14 +67,22 @@ class Proxy:
             later=lambda key, seconds: self._loop.mark(key, after=seconds),
             expect_udp=self._flows.expect,
         )
+        self._rounds = Rounds(self._syncer.sync, self.health, self.metrics, family="IPv4")
+        self._services.cache.subscribe(self._rounds.on_service)
+        self._slices.cache.subscribe(self._rounds.on_endpoint_slice)
+        self._nodes.cache.subscribe(lambda _, node: self.health.node_is(node))
         self._monitor: Monitor = nft.monitor()
         self._stopping = threading.Event()
         runs = (("services", self._run), ("udp-flows", self._flows.run), ("monitor", self._watch_table))
         self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in runs]
 
+    def served(self) -> Mapping[ServiceName, Served]:
+        return self._syncer.served()
+
     def start(self) -> None:
         self._services.start()
         self._slices.start()
+        self._nodes.start()
         for thread in self._threads:
             thread.start()
 
@@ -79,6 +94,7 @@ class Proxy:
         self._monitor.stop()
         self._services.stop()
         self._slices.stop()
+        self._nodes.stop()
         for thread in self._threads:
             thread.join(_STOP_SECONDS)
         self._monitor.close()
@@ -89,18 +105,7 @@ class Proxy:
                 if self._stopping.is_set():
                     return
         self._loop.mark(RESYNC)
-        self._loop.run(self._sync)
-
-    def _sync(self, keys: frozenset[ServiceName]) -> None:
-        try:
-            self._syncer.sync(keys)
-        except SyncFailed:
-            self.health.succeeded()
-            raise
-        except Exception:
-            self.health.failed()
-            raise
-        self.health.succeeded()
+        self._loop.run(self._rounds.sync)
 
     def _watch_table(self) -> None:
         for change in self._monitor.changes():

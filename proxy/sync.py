@@ -7,7 +7,7 @@ known of it yet, the whole of it is read and only the difference is written.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -84,6 +84,10 @@ class Syncer:
             log.info("synced", services=len(keys - _NO_SERVICES), operations=self._operations, seconds=seconds)
         if failures:
             raise SyncFailed(failures)
+
+    def served(self) -> Mapping[ServiceName, Served]:
+        """What stands in the table, as far as rounds have ended; any thread may ask."""
+        return self._served.copy()
 
     def _round(self, keys: frozenset[ServiceName]) -> Failures:
         names = keys - _NO_SERVICES

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from dataplane.nft import bytecode, wire
-from dataplane.nft.objects import Chain, Element, InstalledRule, Rule
+from dataplane.nft.objects import Chain, Element, InstalledRule, Passed, Rule
 from dataplane.nft.wire import MalformedMessage
 
 _NLMSG = wire.NLMSG_HEADER.size
@@ -141,6 +141,24 @@ def _element(found: dict[int, bytes]) -> Element:
         None if value is None else bytecode.read_value(value),
         wire.read_comment(found.get(wire.NFTA_SET_ELEM_USERDATA, b"")),
         None if timeout is None else wire.read_number(timeout),
+    )
+
+
+def counters(found: dict[int, bytes]) -> Iterator[tuple[bytes, Passed]]:
+    """The key and the counter of each element that has one, in one message of a dump."""
+    for kind, payload in wire.attributes(found.get(wire.NFTA_SET_ELEM_LIST_ELEMENTS, b"")):
+        if kind == wire.NFTA_LIST_ELEM:
+            fields = wire.fields(payload)
+            key, statement = fields.get(wire.NFTA_SET_ELEM_KEY), wire.fields(fields.get(wire.NFTA_SET_ELEM_EXPR, b""))
+            value = bytecode.read_value(key) if key is not None else None
+            if isinstance(value, bytes) and wire.read_string(statement.get(wire.NFTA_EXPR_NAME, b"")) == "counter":
+                yield value, _passed(wire.fields(statement.get(wire.NFTA_EXPR_DATA, b"")))
+
+
+def _passed(found: dict[int, bytes]) -> Passed:
+    return Passed(
+        wire.read_number(found.get(wire.NFTA_COUNTER_PACKETS, b"")),
+        wire.read_number(found.get(wire.NFTA_COUNTER_BYTES, b"")),
     )
 
 

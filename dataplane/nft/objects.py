@@ -69,6 +69,13 @@ class Element(msgspec.Struct, frozen=True, gc=False):
     timeout: int | None = None
 
 
+class Passed(NamedTuple):
+    """What a counter has seen."""
+
+    packets: int
+    bytes: int
+
+
 class AddChain(msgspec.Struct, frozen=True, gc=False):
     """Make a chain; one that exists stays as it is."""
 

@@ -379,6 +379,17 @@ def test_a_missing_element_is_enoent_with_its_position(nft):
     assert refusals(nft, DeleteElements("ring", (Element(mark(1)), Element(mark(9))))) == [(0, errno.ENOENT, 1)]
 
 
+def test_elements_of_a_counting_set_start_from_zero(nft):
+    nft.commit([AddElements("endpoints", (Element(mark(1), values.concat(b"\x0a\x80\0\1", values.port(8080))),))])
+
+    assert nft.counters("endpoints") == {mark(1): (0, 0)}
+
+
+def test_the_counters_of_a_missing_set_are_not_found(nft):
+    with pytest.raises(NotFound):
+        nft.counters("missing")
+
+
 def test_deleting_an_element_looks_at_its_key_only(nft):
     nft.commit([AddElements("ring", (Element(mark(1), mark(2)),))])
 

@@ -99,6 +99,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         server = ApiServer(home=node.node, directory=tmp_path_factory.mktemp("api") / "data")
         server.node = node
         server.start()
+        server.request("POST", "/api/v1/nodes", {"metadata": {"name": "node1"}})
         yield server
         server.kill()
 
@@ -179,9 +180,9 @@ def test_a_restarted_proxy_that_finds_everything_right_writes_nothing(program):
     assert program.node.nft.generation() == generation
 
 
-def _await_health(status: int, path: str = "/healthz") -> bytes:
+def _await_health(status: int, path: str = "/healthz", port: int = 10256) -> bytes:
     def probe() -> bytes | None:
-        connection = http.client.HTTPConnection("127.0.0.1", 10256, timeout=2)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
         with contextlib.suppress(OSError):
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -198,6 +199,19 @@ def test_health_is_told_over_http(program):
     assert body["healthy"] is True
     assert program.node.inside("node", lambda: _await_health(200, "/livez"))
     assert program.node.inside("node", lambda: _await_health(404, "/"))
+
+
+def test_connections_are_counted_by_endpoint_as_the_kernel_takes_them(program):
+    cluster_ip = program.create("web", A, B)
+    program.await_targets(cluster_ip, A, B)
+    program.node.asks("client", 6, cluster_ip)
+    exposed = program.node.inside("node", lambda: _await_health(200, "/metrics", 10249)).decode()
+
+    port = 'namespace="default",port="http",protocol="TCP",service="web"'
+    assert f'podwire_endpoint_connections_total{{endpoint="{A}:8080",{port}}} 3.0' in exposed
+    assert f'podwire_endpoint_connections_total{{endpoint="{B}:8080",{port}}} 3.0' in exposed
+    assert f"podwire_service_connections_total{{{port}}} 6.0" in exposed
+    assert program.node.inside("node", lambda: _await_health(200, "/proxyMode", 10249)) == b"nftables"
 
 
 def test_killed_at_any_moment_of_a_change_it_converges(program):

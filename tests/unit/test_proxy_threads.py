@@ -37,7 +37,7 @@ class Api:
     """Lists by plural; a collection that is not there does not answer."""
 
     def __init__(self, **collections: list) -> None:
-        self.collections = collections
+        self.collections = {"nodes": [], **collections}
         self.asked: list[str] = []
         self.selectors: dict = {}
 
@@ -100,11 +100,11 @@ def test_nothing_is_written_before_all_has_been_listed(start, missing):
     proxy = start(api, table)
     eventually(lambda: api.asked.count(missing) > 2)
     assert (table.loaded, table.committed) == ([], [])
-    assert not proxy.health.report().healthy
+    assert not proxy.health.is_healthy
     api.collections[missing] = late
 
     assert eventually(lambda: is_served(table))
-    assert eventually(lambda: proxy.health.report().healthy)
+    assert eventually(lambda: proxy.health.is_healthy)
 
 
 def test_the_api_is_asked_for_what_the_proxy_serves(start):
@@ -115,6 +115,7 @@ def test_the_api_is_asked_for_what_the_proxy_serves(start):
     assert api.selectors == {
         "services": ("!service.kubernetes.io/service-proxy-name", "spec.clusterIP!=None"),
         "endpointslices": ("!service.kubernetes.io/headless", "None"),
+        "nodes": ("None", "metadata.name=node1"),
     }
 
 

@@ -1,0 +1,120 @@
+"""The proxy's figures under kube-proxy's names, so that its dashboards and alerts go on, and connection counts beside.
+
+What kube-proxy counts and podwire cannot have is absent: iptables' and ipvs' own figures.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from dataplane.errors import NotFound
+from dataplane.nft import values
+from dataplane.nft.interface import Nft
+from proxy import layout
+from proxy.model import ServiceName, ServicePortName
+from proxy.planning import Served
+from proxy.traffic import Traffic
+
+_FAMILY: Final = ("ip_family",)
+# k8s.io/kubernetes pkg/proxy/metrics: 1 ms, doubled fourteen times.
+_ROUND_BUCKETS: Final = tuple(0.001 * 2**power for power in range(15))
+
+CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
+
+_PORT: Final = ("namespace", "service", "port", "protocol")
+
+
+class Metrics:
+    """All of them, in a registry of their own."""
+
+    def __init__(self) -> None:
+        # It makes a second series of each counter, which kube-proxy has not.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.rounds = self._histogram("sync_proxy_rules_duration_seconds", "Time a round took")
+        self.full_rounds = self._histogram(
+            "sync_full_proxy_rules_duration_seconds", "Time a round took that read the whole table"
+        )
+        self.partial_rounds = self._histogram(
+            "sync_partial_proxy_rules_duration_seconds", "Time a round took that wrote what had changed"
+        )
+        self.last_synced = self._gauge("sync_proxy_rules_last_timestamp_seconds", "When a round last succeeded")
+        self.last_queued = self._gauge("sync_proxy_rules_last_queued_timestamp_seconds", "When a change last came")
+        self.service_changes = self._counter("sync_proxy_rules_service_changes", "Changes of Services")
+        self.service_changes_pending = self._gauge(
+            "sync_proxy_rules_service_changes_pending", "Changes of Services that no round has applied yet"
+        )
+        self.endpoint_changes = self._counter("sync_proxy_rules_endpoint_changes", "Changes of EndpointSlices")
+        self.endpoint_changes_pending = self._gauge(
+            "sync_proxy_rules_endpoint_changes_pending", "Changes of EndpointSlices that no round has applied yet"
+        )
+        self.failures = self._counter(
+            "sync_proxy_rules_nftables_sync_failures", "Rounds that failed, for all Services or for some"
+        )
+        self.healthz = Counter("kubeproxy_proxy_healthz", "Answers of /healthz", ("code",), registry=self.registry)
+        self.livez = Counter("kubeproxy_proxy_livez", "Answers of /livez", ("code",), registry=self.registry)
+
+    def add(self, collector: Collector) -> None:
+        self.registry.register(collector)
+
+    def expose(self) -> bytes:
+        """The text Prometheus reads."""
+        return prometheus_client.generate_latest(self.registry)
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(f"kubeproxy_{name}", text, _FAMILY, buckets=_ROUND_BUCKETS, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"kubeproxy_{name}", text, _FAMILY, registry=self.registry)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"kubeproxy_{name}", text, _FAMILY, registry=self.registry)
+
+
+class ConnectionMetrics(Collector):
+    """Reads the kernel's counters when Prometheus asks; give it a socket of its own, for not to hold up rounds."""
+
+    def __init__(self, nft: Nft, served: Callable[[], Mapping[ServiceName, Served]]) -> None:
+        self._nft = nft
+        self._served = served
+        self._traffic = Traffic()
+        self._lock = threading.Lock()
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        with self._lock:
+            self._traffic.observe(self._counts(), self._served())
+            ports, endpoints = dict(self._traffic.ports), dict(self._traffic.endpoints)
+        by_port = CounterMetricFamily("podwire_service_connections", "Connections to a Service port", labels=_PORT)
+        for port, count in ports.items():
+            by_port.add_metric(_labels(port), count)
+        yield by_port
+        by_endpoint = CounterMetricFamily(
+            "podwire_endpoint_connections",
+            "Connections an endpoint got for a Service port",
+            labels=(*_PORT, "endpoint"),
+        )
+        for owner, count in endpoints.items():
+            if count:  # most endpoints of a large cluster never hear from this node
+                by_endpoint.add_metric((*_labels(owner.port), str(owner.target)), count)
+        yield by_endpoint
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        """Nothing is read before there is a table."""
+        return iter(())
+
+    def _counts(self) -> Mapping[int, int]:
+        try:
+            counters = self._nft.counters(layout.ENDPOINTS)
+        except NotFound:
+            return {}
+        return {values.mark_number(key): passed.packets for key, passed in counters.items()}
+
+
+def _labels(port: ServicePortName) -> tuple[str, ...]:
+    return port.service.namespace, port.service.name, port.port, port.protocol
