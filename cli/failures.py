@@ -26,8 +26,11 @@ def shown(console: Console) -> Iterator[None]:
             _print_log(console, error)
         _print_remedy(console, error.remedy)
         sys.exit(1)
-    except (ApiError, Unreachable, DataplaneError, OSError) as error:
+    except (ApiError, Unreachable, DataplaneError) as error:
         _print_problem(console, str(error))
+        sys.exit(1)
+    except OSError as error:
+        _print_problem(console, f"{error.filename}: {error.strerror}" if error.filename else str(error))
         sys.exit(1)
 
 
