@@ -85,14 +85,14 @@ class Peer:
         return {**(json.loads(done.stdout) if done.stdout else {}), "exit": done.returncode}
 
 
-def peers(directory: Path, make_namespace: Callable[[str], Namespace]) -> tuple[Peer, Peer]:
-    """podwire and the reference, each on a fresh node."""
+def peers(
+    directory: Path, make_namespace: Callable[[str], Namespace], *, ipam: str = "podwire-ipam"
+) -> tuple[Peer, Peer]:
+    """podwire and the reference, each on a fresh node; podwire with its own IPAM or with another."""
     (directory / "reference").mkdir()
     podwire = install.install(directory / "bin", PYTHON, directory / "no-agent.sock")
     return (
-        Peer(
-            "podwire", make_namespace("node"), podwire, "podwire-ipam", directory / "podwire", make_pod=make_namespace
-        ),
+        Peer("podwire", make_namespace("node"), podwire, ipam, directory / "podwire", make_pod=make_namespace),
         Peer(
             "reference",
             make_namespace("node"),
@@ -167,16 +167,17 @@ def result(peer: Peer, answer: dict[str, Any]) -> dict[str, Any]:
     """An ADD's answer without what the plugins may choose, and without what is empty."""
     shown = {**answer, "interfaces": [_interface(peer, each) for each in answer.get("interfaces", ())]}
     if "ips" in answer:
-        shown["routes"] = _routed(answer.get("routes") or [], answer["ips"][0].get("gateway"))
+        gateways = {":" in each["address"]: each.get("gateway") for each in answer["ips"]}
+        shown["routes"] = _routed(answer.get("routes") or [], gateways)
     if "ip4" in answer:
         flat = answer["ip4"]
-        shown["ip4"] = _full({**flat, "routes": _routed(flat.get("routes") or [], flat.get("gateway"))})
+        shown["ip4"] = _full({**flat, "routes": _routed(flat.get("routes") or [], {False: flat.get("gateway")})})
     return _full(shown)
 
 
-def _routed(routes: list[dict[str, str]], gateway: str | None) -> list[dict[str, str]]:
+def _routed(routes: list[dict[str, str]], gateways: dict[bool, str | None]) -> list[dict[str, str]]:
     # A route that names no gateway means the address's (spec §5 ADD Success, routes).
-    return [{"gw": gateway, **route} for route in routes]
+    return [{"gw": gateways[":" in route["dst"]], **route} for route in routes]
 
 
 def _full(value: dict[str, Any]) -> dict[str, Any]:

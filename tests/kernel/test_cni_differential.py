@@ -71,6 +71,37 @@ def test_same_configuration_makes_the_same_kernel_state_and_results(pair, option
     assert [answer["exit"] for answer in podwire[1]] == [0, 0]
 
 
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_same_ipam_plugin_makes_the_same_kernel_state_and_results(tmp_path, make_namespace, options):
+    seen = []
+    for peer in peers(tmp_path, make_namespace, ipam="host-local"):
+        conf = peer.conf(**options)
+        answers = [peer.execute("ADD", peer.pod(), conf) for _ in range(2)]
+        made = (state(peer), [result(peer, answer) for answer in answers])
+        gone = peer.execute("DEL", peer.pods[0], conf)
+        seen.append((made, gone, state(peer)))
+    assert seen[0] == seen[1]
+
+
+DUAL = {
+    "dual stack": {},
+    "dual stack, isDefaultGateway": {"isDefaultGateway": True},
+    "dual stack, routes": {"ipam": {"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}},
+}
+
+
+@pytest.mark.parametrize("options", DUAL.values(), ids=DUAL.keys())
+def test_two_families_make_the_same_kernel_state_and_results(pair, options):
+    ranges = [[{"subnet": SUBNET}], [{"subnet": "fd00:10:244:1::/64"}]]
+    seen = []
+    for peer in pair:
+        conf = peer.conf(**{"isGateway": True, **options, "ipam": {**options.get("ipam", {}), "ranges": ranges}})
+        answers = [peer.execute("ADD", peer.pod(), conf) for _ in range(2)]
+        seen.append((state(peer), [result(peer, answer) for answer in answers]))
+    assert seen[0] == seen[1]
+    assert [answer["exit"] for answer in seen[0][1]] == [0, 0]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_same_version_gives_the_same_result(pair, version):
     podwire, reference = (
