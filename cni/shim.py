@@ -13,6 +13,7 @@ import sys
 MAGIC = b"podwire-cni\x00\x01"  # cni.wire describes the protocol
 RUN_ALONE = 255
 AGENT_SECONDS = 20  # longer than a call waits for an attachment that another one holds
+VERSION_MILLISECONDS = 500
 CHUNK = 1 << 16
 BUSY = b'{"cniVersion": "1.0.0", "code": 11, "msg": "the node agent has too many calls waiting; try again"}\n'
 LOST = b'{"cniVersion": "1.0.0", "code": 5, "msg": "podwire cannot be started: install the plugin again"}\n'
@@ -24,7 +25,7 @@ def main(python: str, socket: str, versions: bytes, about: bytes) -> int:
         posix.write(2, about)
         return 0
     if command == b"VERSION":
-        return show(versions, 0)
+        return show(echoing(versions, read_soon(0)), 0)
     stdin = read_all(0)
     request = posix.urandom(16).hex().encode()
     try:
@@ -36,6 +37,30 @@ def main(python: str, socket: str, versions: bytes, about: bytes) -> int:
     if len(answer) >= 5 and answer[0] != RUN_ALONE and len(answer) == 5 + int.from_bytes(answer[1:5], "big"):
         return show(answer[5:], answer[0])
     return become_plugin(python, stdin, request)
+
+
+def echoing(versions: bytes, stdin: bytes) -> bytes:
+    """The report with the cniVersion of the caller's object, if it is one of the supported (spec §2 VERSION)."""
+    before_value, quote, rest = stdin.partition(b'"cniVersion"')[2].partition(b'"')
+    stated = quote + rest.partition(b'"')[0] + quote
+    if before_value.strip() != b":" or stated not in versions[versions.index(b"[") :]:
+        return versions
+    # The first comma is the one behind the report's own cniVersion.
+    return b'{"cniVersion":' + stated + versions[versions.index(b",") :]
+
+
+def read_soon(fd: int) -> bytes:
+    """What is written to stdin, without waiting for a writer that never writes or never closes."""
+    import select  # in some builds a file of its own to load; only VERSION needs it
+
+    reader, parts = select.poll(), []
+    reader.register(fd, select.POLLIN)
+    try:
+        while reader.poll(VERSION_MILLISECONDS) and (part := posix.read(fd, CHUNK)):
+            parts.append(part)
+    except OSError:
+        pass  # no stdin at all
+    return b"".join(parts)
 
 
 def connect(path: str) -> _socket.socket:

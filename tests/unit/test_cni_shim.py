@@ -163,6 +163,23 @@ def test_version_needs_no_agent_and_does_not_wait_for_stdin(executable):
     assert json.loads(done.stdout)["supportedVersions"][-1] == "1.1.0"
 
 
+@pytest.mark.parametrize(
+    ("stdin", "version"),
+    [
+        (b'{"cniVersion": "0.4.0"}', "0.4.0"),
+        (b'{"name": "net",\n "cniVersion" : "1.1.0"}', "1.1.0"),
+        (b'{"cniVersion": "9.9.9"}', "1.1.0"),
+        (b'{"cniVersion": "supportedVersions"}', "1.1.0"),
+        (b'{"cniVersion": 1}', "1.1.0"),
+        (b'{"cniVersion"', "1.1.0"),
+        (b"", "1.1.0"),
+    ],
+)
+def test_version_is_reported_in_the_version_asked_for(executable, stdin, version):
+    report = json.loads(run(executable, {"CNI_COMMAND": "VERSION"}, stdin).stdout)
+    assert (report["cniVersion"], report["supportedVersions"][-1]) == (version, "1.1.0")
+
+
 def test_a_person_who_runs_it_learns_what_it_is(executable):
     done = run(executable, {})
     assert (done.returncode, done.stdout) == (0, b"")
