@@ -33,7 +33,7 @@ _UNSUPPORTED = (
     "enabledad",
 )
 _VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")  # the second is an older libcni's slip
-_UNSUPPORTED_RUNTIME = ("portMappings", "bandwidth")
+_UNSUPPORTED_RUNTIME = ("bandwidth",)
 
 
 _NO_ARGUMENTS: Mapping[str, str] = {}

@@ -19,6 +19,7 @@ from cni.commands.delete import delete
 from cni.commands.status import status
 from cni.delegation import delegate_of
 from cni.host import Host
+from cni.hostports import PortTaken
 from cni.spec import CniError, Code, Command
 from dataplane.errors import DataplaneError
 from ipam.leases import AlreadyLeased, LeaseLost, LeasesBusy, LeasesInaccessible, LeasesUnreadable
@@ -36,6 +37,7 @@ class Reply:
 _CODES: Mapping[type[Exception], Code] = {
     PoolExhausted: Code.POOL_EXHAUSTED,
     AddressInUse: Code.ADDRESS_IN_USE,
+    PortTaken: Code.PORT_TAKEN,
     PoolError: Code.INVALID_CONFIG,
     AlreadyLeased: Code.ALREADY_ATTACHED,
     LeaseLost: Code.TRY_AGAIN_LATER,

@@ -1,15 +1,17 @@
 """The node as the commands see it: every effect they have goes through here, so tests can stand in the way of each."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from cni import masquerade
+from cni.port_table import UdpFlows
 from dataplane.netlink.interface import Netlink
 from dataplane.netlink.objects import Address
 from dataplane.netns import Identity
+from dataplane.nft.interface import Nft
 from ipam.leases import Leases
 
 
@@ -27,7 +29,7 @@ class Host:
     """What a command may do to the node.
 
     `netlink` speaks in the node's own namespace. `open_netns` raises NotFound for a path that leads to no namespace.
-    `inside` lends a netlink that speaks in a pod's namespace. `addresses_in` tells the addresses in
+    `nft` lends the plugin's own table. `inside` lends a netlink that speaks in a pod's namespace. `addresses_in` tells the addresses in
     each of the given namespaces that exists. A Host serves one thread, because a lease file does.
     """
 
@@ -38,6 +40,8 @@ class Host:
     inside: Callable[[OpenNetns], AbstractContextManager[Netlink]]
     leases: Callable[[Path], AbstractContextManager[Leases]]
     load_nft: Callable[[str], None]
+    nft: Callable[[], AbstractContextManager[Nft]]
+    udp_flows: Callable[[], AbstractContextManager[UdpFlows]]
     enable_forwarding: Callable[[int], None]  # for IPv4 (4) or IPv6 (6)
     enable_ipv6: Callable[[OpenNetns, str], None]  # on an interface in a pod's namespace
     addresses_in: Callable[[Iterable[Identity]], Mapping[Identity, frozenset[Address]]]
@@ -112,6 +116,8 @@ def linux_host() -> Host:
         inside=inside,
         leases=leases.open,
         load_nft=_load_nft,
+        nft=_nft,
+        udp_flows=_udp_flows,
         enable_forwarding=enable_forwarding,
         enable_ipv6=enable_ipv6,
         addresses_in=addresses_in,
@@ -122,6 +128,22 @@ def linux_host() -> Host:
 def addresses_of(netlink: Netlink) -> frozenset[Address]:
     """Every address in a namespace."""
     return frozenset(held.interface.ip for link in netlink.links() for held in netlink.addresses(link.name))
+
+
+@contextmanager
+def _nft() -> Iterator[Nft]:
+    from dataplane.nft.linux import LinuxNft  # libnftables takes its time to load
+
+    with LinuxNft(masquerade.TABLE) as nft:
+        yield nft
+
+
+@contextmanager
+def _udp_flows() -> Iterator[UdpFlows]:
+    from dataplane.conntrack import Conntrack  # only pods with UDP hostPorts need it
+
+    with closing(Conntrack()) as conntrack:
+        yield conntrack
 
 
 def _load_nft(text: str) -> None:

@@ -9,14 +9,15 @@ away: as long as the address stands in the namespace it was given to, the pod li
 its inode number is given to the next one as soon as it is free.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cni import locks
+from cni import hostports, locks, port_table
 from cni.delegation import Delegate
 from cni.host import Host
 from cni.spec import CniError, Command
+from dataplane.netlink.objects import Address
 from dataplane.netns import Identity
 from ipam.lease import Lease, State
 from ipam.leases import Leases
@@ -24,10 +25,25 @@ from ipam.leases import Leases
 
 def remove(host: Host, leases: Leases, lease: Lease, delegate: Delegate | None = None) -> None:
     """Unwire the attachment and give its address back. Never enters the pod's namespace: the pod's end goes with ours."""
-    host.netlink.delete_link(lease.claim.host_veth)
+    unwire(host, lease.claim.host_veth)
     if delegate:
         delegate.run(Command.DEL, lease.claim.attachment)
     leases.release(lease)
+
+
+def unwire(host: Host, veth: str) -> None:
+    """The kernel's part: first nobody is led to the pod any more, then it goes."""
+    unpublish(host, frozenset({veth}))
+    host.netlink.delete_link(veth)
+
+
+def unpublish(host: Host, veths: Collection[str]) -> None:
+    """Withdraw the hostPorts of attachments that are named by their veths."""
+    with host.nft() as nft:
+        gone = port_table.withdraw(nft, lambda origin: origin.veth in veths)
+    if hostports.udp_ports(gone):
+        with host.udp_flows() as flows:
+            port_table.forget_gone(flows, gone)
 
 
 def sweep(network: str, directory: Path, host: Host) -> tuple[Lease, ...]:
@@ -47,8 +63,12 @@ def find(network: str, directory: Path, host: Host) -> tuple[Lease, ...]:
     return tuple(
         lease
         for lease in suspects
-        if lease.state is State.PENDING or lease.address not in held_inside.get(_identity(lease), ())
+        if lease.state is State.PENDING or not _is_held(lease, held_inside.get(_identity(lease), frozenset()))
     )
+
+
+def _is_held(lease: Lease, addresses: Collection[Address]) -> bool:
+    return any(interface.ip in addresses for interface in lease.interfaces)
 
 
 def _identity(lease: Lease) -> Identity:

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
 
 from cni import wire_types
+from cni.hostports import PortMapping, parse_mappings
 from cni.spec import CniError, Code, invalid
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -26,6 +27,7 @@ class Requests:
     addresses: tuple[IPv4Address | IPv6Address, ...] = ()
     mac: str = ""
     aliases: tuple[str, ...] = ()
+    ports: tuple[PortMapping, ...] = ()
 
 
 def parse_requests(wire: wire_types.NetConf, arguments: Mapping[str, str], network: str) -> Requests:
@@ -38,7 +40,12 @@ def parse_requests(wire: wire_types.NetConf, arguments: Mapping[str, str], netwo
         ("CNI_ARGS IP", [part for part in arguments.get("IP", "").split(",") if part]),
     )
     macs = (("runtimeConfig.mac", runtime.mac), ("args.cni.mac", labels.mac), ("CNI_ARGS MAC", arguments.get("MAC")))
-    return Requests(addresses=_addresses(ips), mac=_mac(macs), aliases=_aliases(runtime.aliases, network))
+    return Requests(
+        addresses=_addresses(ips),
+        mac=_mac(macs),
+        aliases=_aliases(runtime.aliases, network),
+        ports=parse_mappings(runtime.port_mappings or ()),
+    )
 
 
 def _addresses(said: Said) -> tuple[IPv4Address | IPv6Address, ...]:

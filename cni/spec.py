@@ -47,6 +47,7 @@ class Code(IntEnum):
     LEASES_UNREADABLE = 103
     KERNEL_REFUSED = 104
     ADDRESS_IN_USE = 105
+    PORT_TAKEN = 106
 
 
 class CniError(Exception):

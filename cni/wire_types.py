@@ -63,11 +63,19 @@ class PreviousResult(msgspec.Struct, frozen=True, kw_only=True):
     dns: dict[str, Any] | None = None
 
 
+class PortMapping(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    host_port: int = 0
+    container_port: int = 0
+    protocol: str = "tcp"
+    host_ip: str = msgspec.field(name="hostIP", default="")
+
+
 class Runtime(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """runtimeConfig: what the runtime asks for this attachment, where the configuration declares the capability."""
 
     ips: list[str] | None = None
     ip_ranges: list[list[Range]] | None = None
+    port_mappings: list[PortMapping] | None = None
     mac: str | None = None
     aliases: list[str] | dict[str, list[str]] | None = None  # podman 4 gives those of every network, by its name
     dns: dict[str, Any] | None = None

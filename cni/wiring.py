@@ -8,11 +8,13 @@ A pod's MAC follows from its address: whoever still has the address's former own
 
 import hashlib
 from collections.abc import Sequence
-from ipaddress import ip_interface
+from ipaddress import IPv4Address, ip_interface
 
 from cni.addressing import PodRoute
 from cni.conf import NetConf
 from cni.environment import Environment
+from cni.hostports import Publication
+from cni.spec import CniError, Code
 from dataplane.netlink.objects import Bridge, Route, VethEnd, VethPair
 from ipam.address import Address, Interface
 from ipam.lease import Attachment, Lease
@@ -93,4 +95,17 @@ def pod_routes(routes: Sequence[PodRoute], lease: Lease) -> tuple[Route, ...]:
             device=lease.claim.attachment.ifname,
         )
         for route in routes
+    )
+
+
+def publication(conf: NetConf, lease: Lease) -> Publication | None:
+    """The pod's hostPorts; None when it asks for none. Raises CniError 2 for a pod they cannot lead to."""
+    if not conf.requests.ports:
+        return None
+    pod = next((given.address for given in lease.addresses if isinstance(given.address, IPv4Address)), None)
+    if pod is None:
+        msg = "unsupported field: runtimeConfig.portMappings"
+        raise CniError(Code.UNSUPPORTED_FIELD, msg, "hostPorts need a pod with an IPv4 address")
+    return Publication(
+        veth=lease.claim.host_veth, network=conf.name, owner=lease.claim.owner, pod=pod, mappings=conf.requests.ports
     )

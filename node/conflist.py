@@ -34,6 +34,7 @@ class PodNetwork:
 def render(network: PodNetwork) -> bytes:
     plugin = {
         "type": "podwire",
+        "capabilities": {"portMappings": True},
         "bridge": BRIDGE,
         "mtu": network.mtu,
         "isGateway": True,

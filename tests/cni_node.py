@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cni import dispatch
+from cni import dispatch, masquerade, port_table
 from cni.host import Host, addresses_of
+from dataplane.conntrack import Flow
 from dataplane.errors import NotFound
 from dataplane.netlink.fake import FakeKernel, FakeNetlink
 from dataplane.netns import Identity
+from dataplane.nft.fake import FakeNft, SetShape
 from ipam.leases import Leases
 
 BOOT = "11111111-0000-0000-0000-000000000000"
@@ -22,6 +24,23 @@ def netconf(directory: Path, **changes: Any) -> dict[str, Any]:
     ipam = {"type": "podwire-ipam", "ranges": [[{"subnet": SUBNET}]], "routes": [{"dst": "0.0.0.0/0"}]}
     conf = {"cniVersion": "1.0.0", "name": "net", "type": "podwire", "dataDir": str(directory), "ipam": ipam}
     return {**conf, **changes}
+
+
+HAIRPIN = SetShape("hairpin", 8)
+
+
+class FakeFlows:
+    """What conntrack remembers."""
+
+    def __init__(self) -> None:
+        self.held: list[Flow] = []
+
+    def udp_flows(self, version: int) -> tuple[Flow, ...]:
+        return tuple(flow for flow in self.held if flow.destination.version == version)
+
+    def delete(self, flow: Flow) -> bool:
+        self.held.remove(flow)
+        return True
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,10 @@ class FakeNode:
     def __post_init__(self) -> None:
         self.kernel = FakeKernel()
         self.netlink = FakeNetlink(self.kernel)
+        self.nft = FakeNft(
+            masquerade.TABLE, sets=(SetShape("host-ports", 12, 8), SetShape("host-ports-any", 8, 8), HAIRPIN)
+        )
+        self.flows = FakeFlows()
 
     def pod(self, name: str) -> Pod:
         self.pods[f"/run/netns/{name}"] = pod = Pod(name, FakeNetlink(self.kernel))
@@ -81,6 +104,8 @@ class FakeNode:
             inside=lambda pod: contextlib.nullcontext(self.kernel.namespaces[pod.fd]),
             leases=Leases,
             load_nft=self.loaded.append,
+            nft=lambda: contextlib.nullcontext(self.nft),
+            udp_flows=lambda: contextlib.nullcontext(self.flows),
             enable_forwarding=enable_forwarding,
             enable_ipv6=lambda pod, ifname: None,
             addresses_in=lambda _: {pod.identity: addresses_of(pod.netlink) for pod in self.pods.values()},
@@ -103,6 +128,11 @@ class FakeNode:
     def states(self) -> list[str]:
         with Leases(self.directory) as leases:
             return [lease.state.value for lease in leases.of("net")]
+
+    def ports(self) -> dict[str, str]:
+        """Published hostPorts: the element's key in hexadecimal → comment."""
+        held = port_table.published(self.nft)
+        return {element.key.hex(): element.comment for elements in held.values() for element in elements}
 
     def veths(self) -> list[str]:
         return [link.name for link in self.netlink.links() if link.kind == "veth"]
@@ -172,5 +202,7 @@ def interrupted(host: Host, point: FailPoint) -> Host:
         inside=lending(host.inside),
         leases=lending(host.leases),
         load_nft=point.around(host.load_nft),
+        nft=lending(host.nft),
+        udp_flows=lending(host.udp_flows),
         enable_forwarding=point.around(host.enable_forwarding),
     )

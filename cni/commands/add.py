@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cni import delegation, leftovers, locks, masquerade, result, wiring
+from cni import delegation, hostports, leftovers, locks, masquerade, port_table, result, wiring
 from cni.commands import namespaces
 from cni.conf import NetConf
 from cni.delegation import Delegate
 from cni.environment import Environment
-from cni.host import Host, OpenNetns
+from cni.host import Host, OpenNetns, addresses_of
+from cni.hostports import PortTaken, Publication
 from cni.spec import CniError, Code, Command, invalid
 from dataplane.errors import AlreadyExists, DataplaneError
 from dataplane.netlink.interface import Netlink
@@ -193,6 +194,28 @@ def _wire(call: _Call, lease: Lease) -> None:
         call.inside.add_route(route)
     if call.conf.masquerade:
         call.host.load_nft(masquerade.render(pool.network for pool in call.conf.pools))
+    _publish(call, lease)
+
+
+def _publish(call: _Call, lease: Lease) -> None:
+    """The hostPorts. A port may still belong to a pod that vanished without a DEL."""
+    publication = wiring.publication(call.conf, lease)
+    if publication is None:
+        return
+    try:
+        _publish_once(call, publication)
+    except PortTaken:
+        if not leftovers.sweep(call.conf.name, call.conf.essentials.directory, call.host):
+            raise
+        _publish_once(call, publication)
+
+
+def _publish_once(call: _Call, publication: Publication) -> None:
+    with call.host.nft() as nft:
+        port_table.publish(nft, publication)
+    if hostports.udp_ports(publication.elements()):
+        with call.host.udp_flows() as flows:
+            port_table.forget_old(flows, publication, addresses_of(call.host.netlink))
 
 
 def _add_address(call: _Call, address: InterfaceAddress) -> None:
@@ -210,5 +233,5 @@ def _add_address(call: _Call, address: InterfaceAddress) -> None:
 def _take_back(call: _Call, lease: Lease, error: BaseException) -> None:
     try:
         leftovers.remove(call.host, call.leases, lease)
-    except (DataplaneError, LeaseError) as failed:
+    except (CniError, DataplaneError, LeaseError) as failed:
         error.add_note(f"and could not be undone: {failed}; a DEL or the next sweep will")

@@ -7,7 +7,7 @@ difference is named in one error.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cni import wire_types, wiring
+from cni import port_table, wire_types, wiring
 from cni.commands import namespaces
 from cni.conf import NetConf
 from cni.delegation import Delegate
@@ -31,6 +31,7 @@ def check(environment: Environment, conf: NetConf, host: Host, delegate: Delegat
         with host.inside(pod) as inside:
             problems = [
                 *_promise_problems(environment, conf.previous, lease),
+                *_port_problems(conf, lease, host),
                 *_pod_problems(conf.previous, lease, inside),
                 *_node_problems(_given(conf, lease) if delegate else conf, lease, host.netlink),
             ]
@@ -95,6 +96,17 @@ def _route_problems(previous: wire_types.PreviousResult, inside: Netlink) -> Ite
     for route in previous.routes or ():
         if not any(destination == route.dst and route.gw in {None, gateway} for destination, gateway in held):
             yield f"the pod has no route to {route.dst}" + (f" via {route.gw}" if route.gw else "")
+
+
+def _port_problems(conf: NetConf, lease: Lease, host: Host) -> Iterator[str]:
+    publication = wiring.publication(conf, lease)
+    if publication is None:
+        return
+    with host.nft() as nft:
+        held = port_table.published(nft)
+    if any(set(wanted) - set(held[name]) for name, wanted in publication.elements().items()):
+        ports = ", ".join(map(str, publication.mappings))
+        yield f"not every hostPort leads to the pod any more: it asked for {ports}"
 
 
 def _node_problems(conf: NetConf, lease: Lease, netlink: Netlink) -> Iterator[str]:

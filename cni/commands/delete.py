@@ -24,7 +24,7 @@ def delete(environment: Environment, essentials: Essentials, host: Host, delegat
             leftovers.remove(host, leases, lease, delegate)
         else:
             # The lease file may have been lost while the pod lived.
-            host.netlink.delete_link(wiring.host_veth(attachment))
+            leftovers.unwire(host, wiring.host_veth(attachment))
             if delegate:
                 delegate.run(Command.DEL)
 

@@ -12,6 +12,7 @@ import pytest
 from cni import leftovers
 from tests.cni_node import FailPoint, FakeNode, Killed, interrupted
 
+PORTS = {"runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80}]}}
 TINY = {"type": "podwire-ipam", "ranges": [[{"subnet": "10.244.1.0/30"}]]}  # one address: a leak shows at once
 
 
@@ -23,7 +24,7 @@ def killed_at(step: int, node: FakeNode, command: str, pod) -> bool:
 
     point = FailPoint(step, die)
     with contextlib.suppress(Killed):
-        node.call(command, pod, host=interrupted(node.host(), point), ipam=TINY, ipMasq=True)
+        node.call(command, pod, host=interrupted(node.host(), point), ipam=TINY, ipMasq=True, **PORTS)
         return False
     return True
 
@@ -34,7 +35,7 @@ def deaths(make_node, command):
         node = make_node()
         pod = node.pod("web")
         if command == "DEL":
-            node.call("ADD", pod, ipam=TINY)
+            node.call("ADD", pod, ipam=TINY, **PORTS)
         if not killed_at(step, node, command, pod):
             assert step > 5, "the call has hardly any steps: is the fail point connected?"
             return
@@ -48,7 +49,7 @@ def make_node(tmp_path):
 
 
 def assert_clean(node: FakeNode, pod) -> None:
-    assert (node.leased(), node.veths(), pod.netlink.link("eth0")) == ({}, [], None)
+    assert (node.leased(), node.veths(), node.ports(), pod.netlink.link("eth0")) == ({}, [], {}, None)
 
 
 def assert_one_pod(node: FakeNode) -> None:

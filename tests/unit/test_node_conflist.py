@@ -24,6 +24,7 @@ def test_the_conflist_names_network_bridge_subnet_and_default_route() -> None:
         "plugins": [
             {
                 "type": "podwire",
+                "capabilities": {"portMappings": True},
                 "bridge": "podwire0",
                 "mtu": 1400,
                 "isGateway": True,
