@@ -125,7 +125,7 @@ def parse_conf(conf: Mapping[str, Any], arguments: Mapping[str, str] = _NO_ARGUM
     """Check everything ADD and CHECK depend on. Raises CniError 2 or 7."""
     essentials = parse_essentials(conf)
     _refuse_unsupported(conf)
-    wire = _shaped(_without_foreign_ipam(conf))
+    wire = shaped(_without_foreign_ipam(conf))
     if problem := environment.ifname_problem(wire.bridge):
         raise invalid("bridge", wire.bridge, problem)
     if not MTU_LOWEST <= wire.mtu <= MTU_HIGHEST:
@@ -177,7 +177,8 @@ def _without_foreign_ipam(conf: Mapping[str, Any]) -> Mapping[str, Any]:
     return conf
 
 
-def _shaped(conf: Mapping[str, Any]) -> wire_types.NetConf:
+def shaped(conf: Mapping[str, Any]) -> wire_types.NetConf:
+    """The configuration with the types its keys must have. Raises CniError 7."""
     try:
         return msgspec.convert(conf, wire_types.NetConf)
     except msgspec.ValidationError as error:

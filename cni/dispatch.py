@@ -20,6 +20,8 @@ from cni.commands.status import status
 from cni.delegation import delegate_of
 from cni.host import Host
 from cni.hostports import PortTaken
+from cni.ipam_plugin import commands as ipam_plugin
+from cni.ipam_plugin.commands import Place
 from cni.spec import CniError, Code, Command
 from dataplane.errors import DataplaneError
 from ipam.leases import AlreadyLeased, LeaseLost, LeasesBusy, LeasesInaccessible, LeasesUnreadable
@@ -51,11 +53,22 @@ _CODES: Mapping[type[Exception], Code] = {
 
 def run(environ: Mapping[str, str], stdin: bytes, open_host: Callable[[], Host]) -> Reply:
     """Serve one call. `open_host` is asked only when the call itself is sound. Raises nothing."""
+    return _answered(environ, stdin, lambda asked, wire: _serve(asked, wire, open_host))
+
+
+def run_ipam(environ: Mapping[str, str], stdin: bytes, open_place: Callable[[], Place]) -> Reply:
+    """The same for a call of the stand-alone IPAM plugin."""
+    return _answered(environ, stdin, lambda asked, wire: _reply(ipam_plugin.serve(asked, wire, open_place)))
+
+
+def _answered(
+    environ: Mapping[str, str], stdin: bytes, serve: Callable[[environment.Environment, Mapping[str, Any]], Reply]
+) -> Reply:
     try:
         asked = environment.parse_environment(environ)
         if asked.command is Command.VERSION:
             return _success(spec.version_report())
-        return _serve(asked, conf.decode(stdin), open_host)
+        return serve(asked, conf.decode(stdin))
     except Exception as error:  # noqa: BLE001 - the process edge: a runtime must always get an error object
         return refusal(stdin, error)
 
@@ -110,6 +123,10 @@ def _answer_version(stdin: bytes) -> str:
     except CniError:
         return spec.LATEST
     return version if version in spec.SUPPORTED else spec.LATEST
+
+
+def _reply(answer: Mapping[str, Any] | None) -> Reply:
+    return Reply(stdout=b"", exit_code=0) if answer is None else _success(answer)
 
 
 def _success(answer: Mapping[str, Any]) -> Reply:

@@ -73,6 +73,20 @@ class KeptLeases:
             self._forget(directory)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasePlace:
+    """What the IPAM plugin needs of a node: no netlink, whose import is ten times what an address costs."""
+
+    boot_id: str
+    leases: Callable[[Path], AbstractContextManager[Leases]]
+
+
+def lease_place() -> LeasePlace:
+    from dataplane import netns
+
+    return LeasePlace(boot_id=netns.boot_id(), leases=Leases)
+
+
 def linux_host() -> Host:
     """The calling thread's own namespace and the real kernel."""
     # pyroute2 takes 120 ms to import: a call that is refused before it touches the kernel shall not wait for it.

@@ -12,7 +12,7 @@ from dataclasses import replace
 import msgspec
 import structlog
 
-from cni import dispatch, wire
+from cni import dispatch, spec, wire
 from cni.host import Host, OpenNetns
 from dataplane import netns
 from dataplane.errors import NotFound
@@ -37,9 +37,15 @@ def _answer(connection: socket.socket, request: wire.Request, host: Host) -> Non
     if request.caller != host.own_netns:
         wire.send(connection, exit_code=wire.RUN_ALONE, stdout=b"")
         return
-    reply = dispatch.run(request.environ, request.stdin, lambda: _with_pod(host, request))
+    reply = _reply(request, host)
     _log(request, reply)
     wire.send(connection, exit_code=reply.exit_code, stdout=reply.stdout)
+
+
+def _reply(request: wire.Request, host: Host) -> dispatch.Reply:
+    if request.environ.get(spec.PLUGIN_VARIABLE) == spec.IPAM_TYPE:
+        return dispatch.run_ipam(request.environ, request.stdin, lambda: host)
+    return dispatch.run(request.environ, request.stdin, lambda: _with_pod(host, request))
 
 
 def _with_pod(host: Host, request: wire.Request) -> Host:

@@ -10,7 +10,7 @@ import _socket
 import posix
 import sys
 
-MAGIC = b"podwire-cni\x00\x01"  # cni.wire describes the protocol
+MAGIC = b"podwire-cni\x00\x02"  # cni.wire describes the protocol
 RUN_ALONE = 255
 AGENT_SECONDS = 20  # longer than a call waits for an attachment that another one holds
 VERSION_MILLISECONDS = 500
@@ -19,7 +19,7 @@ BUSY = b'{"cniVersion": "1.0.0", "code": 11, "msg": "the node agent has too many
 LOST = b'{"cniVersion": "1.0.0", "code": 5, "msg": "podwire cannot be started: install the plugin again"}\n'
 
 
-def main(python: str, socket: str, versions: bytes, about: bytes) -> int:
+def main(python: str, socket: str, plugin: bytes, versions: bytes, about: bytes) -> int:
     command = posix.environ.get(b"CNI_COMMAND")
     if not command:
         posix.write(2, about)
@@ -27,16 +27,16 @@ def main(python: str, socket: str, versions: bytes, about: bytes) -> int:
     if command == b"VERSION":
         return show(echoing(versions, read_soon(0)), 0)
     stdin = read_all(0)
-    request = posix.urandom(16).hex().encode()
+    own = {b"PODWIRE_REQUEST": posix.urandom(16).hex().encode(), b"PODWIRE_PLUGIN": plugin}
     try:
-        answer = ask(connect(socket), stdin, request)
+        answer = ask(connect(socket), stdin, own)
     except BlockingIOError:
         return show(BUSY, 1)
     except OSError:
         answer = b""
     if len(answer) >= 5 and answer[0] != RUN_ALONE and len(answer) == 5 + int.from_bytes(answer[1:5], "big"):
         return show(answer[5:], answer[0])
-    return become_plugin(python, stdin, request)
+    return become_plugin(python, stdin, own)
 
 
 def echoing(versions: bytes, stdin: bytes) -> bytes:
@@ -72,10 +72,11 @@ def connect(path: str) -> _socket.socket:
     return agent
 
 
-def ask(agent: _socket.socket, stdin: bytes, request: bytes) -> bytes:
-    own = posix.stat("/proc/self/ns/net")
+def ask(agent: _socket.socket, stdin: bytes, own: dict[bytes, bytes]) -> bytes:
+    netns = posix.stat("/proc/self/ns/net")
     pairs = [name + b"=" + value for name, value in posix.environ.items() if name.startswith(b"CNI_")]
-    pairs += [b"PODWIRE_REQUEST=" + request, b"PODWIRE_CALLER_NETNS=%d:%d" % (own.st_dev, own.st_ino)]
+    pairs += [name + b"=" + value for name, value in own.items()]
+    pairs += [b"PODWIRE_CALLER_NETNS=%d:%d" % (netns.st_dev, netns.st_ino)]
     environ = b"\0".join(pairs)
     header = MAGIC + len(environ).to_bytes(4, "big") + len(stdin).to_bytes(4, "big")
     try:
@@ -95,13 +96,13 @@ def pod_descriptor() -> list[tuple[int, int, bytes]]:
     return [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))]
 
 
-def become_plugin(python: str, stdin: bytes, request: bytes) -> int:
+def become_plugin(python: str, stdin: bytes, own: dict[bytes, bytes]) -> int:
     fd = posix.memfd_create("stdin", 0)
     write_all(fd, stdin)
     posix.lseek(fd, 0, 0)
     posix.dup2(fd, 0)
     try:
-        posix.execve(python, (python, "-I", "-m", "cni"), {**posix.environ, b"PODWIRE_REQUEST": request})
+        posix.execve(python, (python, "-I", "-m", "cni"), {**posix.environ, **own})
     except OSError:
         return show(LOST, 1)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 PLUGIN_TYPE = "podwire"
 IPAM_TYPE = "podwire-ipam"
+PLUGIN_VARIABLE = "PODWIRE_PLUGIN"
+"""Which of the two the runtime executed: both run the same code."""
 
 Version = tuple[int, ...]
 SUPPORTED = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -97,5 +99,6 @@ def version_report(version: str = LATEST) -> dict[str, Any]:
     return {"cniVersion": version, "supportedVersions": list(SUPPORTED)}
 
 
-ABOUT = f"CNI plugin {PLUGIN_TYPE}\nCNI protocol versions supported: {', '.join(SUPPORTED)}\n"
-"""What a person sees who runs the plugin by hand, with no CNI_COMMAND set."""
+def about(plugin: str = PLUGIN_TYPE) -> str:
+    """What a person sees who runs the plugin by hand, with no CNI_COMMAND set."""
+    return f"CNI plugin {plugin}\nCNI protocol versions supported: {', '.join(SUPPORTED)}\n"

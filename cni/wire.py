@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from dataplane.netns import Identity
 
-MAGIC = b"podwire-cni\x00\x01"
+MAGIC = b"podwire-cni\x00\x02"
 LENGTH = 4
 HEADER = len(MAGIC) + 2 * LENGTH
 MAX_BYTES = 16 << 20

@@ -34,6 +34,7 @@ class Ipam(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     range_start: str | None = None
     range_end: str | None = None
     gateway: str | None = None
+    resolv_conf: str | None = None  # read by the stand-alone IPAM plugin only
 
     @property
     def inline(self) -> Range | None:

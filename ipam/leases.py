@@ -6,16 +6,15 @@ owner shall be gone by then. Cooling is measured by a clock that nobody can set;
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
 from pathlib import Path
 from sqlite3 import Connection
 from types import TracebackType
 from typing import Self
 
 from ipam import allocator, ledger, rows
-from ipam.address import Address, Network, packed
+from ipam.address import Address, packed
 from ipam.errors import AlreadyLeased, LeaseError, LeaseLost, LeasesBusy, LeasesInaccessible, LeasesUnreadable
 from ipam.file import NAME as FILE
 from ipam.file import LeaseFile
@@ -33,6 +32,7 @@ __all__ = [
     "LeasesBusy",
     "LeasesInaccessible",
     "LeasesUnreadable",
+    "Usage",
 ]
 
 _BUSY_SECONDS = 10.0
@@ -169,11 +169,6 @@ class Leases:
 
     def networks(self) -> tuple[str, ...]:
         return tuple(name for (name,) in self._file.rows("SELECT DISTINCT network FROM leases ORDER BY network"))
-
-    def count(self, network: str) -> Mapping[Network, int]:
-        """How many addresses of each subnet are leased."""
-        query = "SELECT subnet, count(*) FROM addresses WHERE network = ? AND lease IS NOT NULL GROUP BY subnet"
-        return {ip_network(subnet): number for subnet, number in self._file.rows(query, network)}
 
     def usage(self, network: str, pools: Sequence[Pool]) -> tuple[Usage, ...]:
         """How full each pool is: what STATUS tells before an ADD has to fail."""

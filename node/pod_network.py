@@ -47,13 +47,15 @@ class PodNetworkFiles:
         self.current = pod_cidr
 
     def sync_plugin(self) -> None:
-        """Install the plugin when it is absent or another one than ours."""
-        path = self._paths.bin_dir / install.EXECUTABLE
-        if atomic_file.read(path) != install.render(self._paths.python, self._paths.socket) or not os.access(
-            path, os.X_OK
-        ):
-            install.install(self._paths.bin_dir, self._paths.python, self._paths.socket)
+        """Install the plugins when one is absent or another one than ours."""
+        if not all(map(self._is_installed, install.EXECUTABLES)):
+            path = install.install(self._paths.bin_dir, self._paths.python, self._paths.socket)
             log.info("plugin installed", path=str(path))
+
+    def _is_installed(self, name: str) -> bool:
+        path = self._paths.bin_dir / name
+        text = install.render(self._paths.python, self._paths.socket, name)
+        return atomic_file.read(path) == text and os.access(path, os.X_OK)
 
     def _warn_of_move(self, found: bytes, pod_cidr: IPv4Network) -> None:
         left = conflist.pod_cidrs(found) - {pod_cidr}

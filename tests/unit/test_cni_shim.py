@@ -202,7 +202,7 @@ def test_shim_and_agent_speak_the_same_protocol():
 def test_installing_again_changes_nothing_and_leaves_no_draft(executable, tmp_path):
     before = executable.read_bytes()
     assert install.install(tmp_path / "bin", PYTHON, tmp_path / "cni.sock") == executable
-    assert (executable.read_bytes(), os.listdir(tmp_path / "bin")) == (before, ["podwire"])
+    assert (executable.read_bytes(), sorted(os.listdir(tmp_path / "bin"))) == (before, ["podwire", "podwire-ipam"])
 
 
 def test_installing_replaces_the_file_so_that_a_running_one_is_not_written_to(executable, tmp_path):
