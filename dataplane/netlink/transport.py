@@ -86,6 +86,11 @@ def messages(data: bytes) -> Iterator[Message]:
         offset = end + (-end % 4)
 
 
+def request(kind: int, flags: int, body: bytes) -> bytearray:
+    """A message to send; the exchange numbers it."""
+    return bytearray(_HEADER.pack(_HEADER.size + len(body), kind, flags, 0, 0) + body)
+
+
 class Transport:
     """Request and answer over a long-lived socket."""
 
