@@ -191,7 +191,9 @@ def _wire(call: _Call, lease: Lease) -> None:
     call.inside.set_up("lo")
     call.inside.set_up(ifname)
     for route in wiring.pod_routes(call.conf.addressing.routes, lease):
-        call.inside.add_route(route)
+        # Two interfaces of one network: the first keeps the way.
+        with contextlib.suppress(AlreadyExists):
+            call.inside.add_route(route)
     if call.conf.masquerade:
         call.host.load_nft(masquerade.render(pool.network for pool in call.conf.pools))
     _publish(call, lease)
