@@ -43,7 +43,7 @@ def conform(
     """Check CNI plugin executables against the specification.
 
     Every check runs in network namespaces of its own and changes nothing on this machine's network. The kit sets
-    name, cniVersion, dataDir and ipam.dataDir of the configuration itself. Exit status: 0 nothing failed, 1 something
+    name, dataDir and ipam.dataDir of the configuration itself; its cniVersion is the newest that is checked. Exit status: 0 nothing failed, 1 something
     did, 2 nothing could be examined.
     """
     checks = kit.selected(only)

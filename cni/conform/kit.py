@@ -50,8 +50,16 @@ def subject(executable: Path, *, conf: Mapping[str, Any] | None = None, cni_path
         except OSError as error:
             raise NotExecutable(executable) from error
     return Subject(
-        executable=path, cni_path=unasked.cni_path, template=unasked.template, versions=judge.advertised(report)
+        executable=path,
+        cni_path=unasked.cni_path,
+        template=unasked.template,
+        versions=_up_to(unasked.template.get("cniVersion"), judge.advertised(report)),
     )
+
+
+def _up_to(newest: str | None, versions: tuple[str, ...]) -> tuple[str, ...]:
+    """A configuration that names its version may depend on plugins that know no newer one."""
+    return versions[: versions.index(newest) + 1] if newest in versions else versions
 
 
 def examine(
