@@ -6,18 +6,24 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
 
 from dataplane.conntrack import Conntrack
+from dataplane.errors import DataplaneError
 from dataplane.nft.linux import LinuxNft
-from dataplane.nft.objects import Family
+from dataplane.nft.objects import Family, Table
 from kube.connection import Connection, ConnectionConfigError, from_kubeconfig, in_cluster
 from kube.http import Client
+from proxy import cleanup as cleaning
+from proxy import conntrack_sysctls, flags
+from proxy.configuration import ConfigurationError, KubeProxyConfiguration, parse, to_yaml
 from proxy.health import HealthPages
-from proxy.http_server import PersistentServer
+from proxy.http_server import PersistentServer, Respond
 from proxy.layout import TABLE
 from proxy.metrics import ConnectionMetrics
 from proxy.metrics_server import MetricsPages
@@ -27,84 +33,107 @@ from proxy.ruleset import Ruleset
 log = structlog.get_logger(__name__)
 
 
-def _node_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    name = value.strip().lower()
-    if not name:
-        raise click.BadParameter(f"{value!r}: must name this node as its Node object does")
-    return name
-
-
-def _address(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, int] | None:
-    if not value:
-        return None
-    host, _, port = value.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
-        raise click.BadParameter(f"{value!r}: use ADDRESS:PORT, or nothing to serve none")
-    return host.strip("[]"), int(port)
-
-
-@click.command(context_settings={"show_default": True})
+@click.command()
 @click.version_option(package_name="podwire")
+@flags.options
 @click.option(
-    "--kubeconfig", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="In a pod: not needed."
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A KubeProxyConfiguration, v1alpha1. All flags but --hostname-override and -v are ignored then.",
 )
 @click.option(
-    "--hostname-override",
-    "node",
-    default=socket.gethostname,
-    show_default="host name",
-    callback=_node_name,
-    help="This node's name; endpoints with it are local.",
+    "--write-config-to", type=click.Path(path_type=Path), help="Write the configuration to this file and end."
 )
-@click.option("--healthz-bind-address", default="0.0.0.0:10256", callback=_address, help="For /healthz and /livez.")
-@click.option(
-    "--metrics-bind-address", default="127.0.0.1:10249", callback=_address, help="For /metrics, /proxyMode, /healthz."
-)
-@click.option(
-    "--bind-address-hard-fail", is_flag=True, help="End when such an address is taken, instead of trying again."
-)
-@click.option("-v", "verbosity", type=click.IntRange(min=0), default=2, help="From 4 on, debugging is logged too.")
-def main(
-    *,
-    kubeconfig: Path | None,
-    node: str,
-    healthz_bind_address: tuple[str, int] | None,
-    metrics_bind_address: tuple[str, int] | None,
-    bind_address_hard_fail: bool,
-    verbosity: int,
-) -> None:
+@click.option("--cleanup", is_flag=True, help="Remove the proxy's tables and end. Services are not served any more.")
+def main(*, config: Path | None, write_config_to: Path | None, cleanup: bool, **values: Any) -> None:
     """Take connections to Services' cluster IPs to their endpoints, in strict turn, with nftables."""
-    _configure_logging(verbosity)
+    configuration, remarks = _configuration(config, values)
+    if write_config_to:
+        _write(configuration, write_config_to)
+        return
+    _configure_logging(configuration.logging.verbosity)
+    for field, reason in remarks:
+        log.warning("ignored", field=field, reason=reason)
+    only_one = _only_one()
+    if cleanup:
+        _clean_up()
+    else:
+        _serve(configuration)
+    only_one.close()
+
+
+def _configuration(
+    config: Path | None, values: Mapping[str, Any]
+) -> tuple[KubeProxyConfiguration, list[tuple[str, str]]]:
+    """The configuration in effect, and what was said that changes nothing."""
+    try:
+        if config is None:
+            return flags.configuration(values), []
+        file, ignored = parse(config.read_bytes(), config)
+        configuration, unused = flags.over(file, values)
+    except (ConfigurationError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    remarks = [(item.field, item.reason) for item in ignored]
+    return configuration, [*remarks, *((name, "with --config, the file says it all") for name in unused)]
+
+
+def _write(configuration: KubeProxyConfiguration, path: Path) -> None:
+    try:
+        path.write_bytes(to_yaml(configuration))
+    except OSError as error:
+        raise click.ClickException(f"--write-config-to {path}: {error.strerror}") from error
+
+
+def _clean_up() -> None:
+    try:
+        removed = list(cleaning.clean_up(LinuxNft(Table(family, TABLE)) for family in (Family.IP, Family.IP6)))
+    except DataplaneError as error:
+        raise click.ClickException(f"--cleanup: {error}") from error
+    click.echo("\n".join(f"removed table {table}" for table in removed) or "nothing to remove")
+
+
+def _serve(configuration: KubeProxyConfiguration) -> None:
+    """Serve until a signal."""
     # What is built here stays: looking for cycles in it again and again is a third of the time of a large start.
     gc.set_threshold(100_000, 50, 1000)
     stop = _signalled()
-    connection = _connection(kubeconfig)
-    only_one = _only_one()
+    node = (configuration.hostname_override or socket.gethostname()).strip().lower()
+    connection = _connection(configuration.client_connection.kubeconfig)
+    _set_oom_score(configuration.oom_score_adj)
+    conntrack_sysctls.apply(configuration.conntrack)
     proxy = Proxy(Client(connection, "podwire-proxy"), LinuxNft(Ruleset(Family.IP).table), Conntrack(), node=node)
     proxy.metrics.add(ConnectionMetrics(LinuxNft(Ruleset(Family.IP).table), proxy.served))
-    servers = [
-        PersistentServer(name, address, respond)
-        for name, address, respond in (
-            ("healthz", healthz_bind_address, HealthPages(proxy.health, proxy.metrics)),
-            ("metrics", metrics_bind_address, MetricsPages(proxy.metrics)),
-        )
-        if address
-    ]
-    for server in servers:
-        _start(server, must_bind=bind_address_hard_fail)
+    servers = _servers(configuration, proxy)
     log.info("proxy started", node=node, server=connection.server)
     proxy.start()
     stop.wait()
     for server in servers:
         server.stop()
     proxy.stop()
-    only_one.close()
     log.info("proxy stopped; the table stays")
 
 
-def _connection(kubeconfig: Path | None) -> Connection:
+def _servers(configuration: KubeProxyConfiguration, proxy: Proxy) -> list[PersistentServer]:
+    pages: tuple[tuple[str, tuple[str, int] | None, Respond], ...] = (
+        ("healthz", configuration.healthz_address, HealthPages(proxy.health, proxy.metrics)),
+        ("metrics", configuration.metrics_address, MetricsPages(proxy.metrics, configuration)),
+    )
+    servers = [PersistentServer(name, address, respond) for name, address, respond in pages if address]
+    for server in servers:
+        _start(server, must_bind=configuration.bind_address_hard_fail)
+    return servers
+
+
+def _set_oom_score(score: int) -> None:
     try:
-        return from_kubeconfig(kubeconfig) if kubeconfig else in_cluster()
+        Path("/proc/self/oom_score_adj").write_text(str(score), encoding="ascii")
+    except OSError as error:
+        log.warning("the kernel may end the proxy like any other process", oomScoreAdj=score, error=str(error))
+
+
+def _connection(kubeconfig: str) -> Connection:
+    try:
+        return from_kubeconfig(Path(kubeconfig)) if kubeconfig else in_cluster()
     except ConnectionConfigError as error:
         raise click.ClickException(str(error) if kubeconfig else f"--kubeconfig is not given, and {error}") from error
 

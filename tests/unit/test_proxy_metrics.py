@@ -3,6 +3,8 @@
 Address plan: cluster IPs 10.96.0.0/24, endpoints 10.244.0.0/16.
 """
 
+import json
+
 import pytest
 
 from dataplane.errors import DataplaneError
@@ -11,6 +13,7 @@ from dataplane.nft.fake import FakeNft
 from dataplane.nft.objects import Passed
 from kube.control import SyncFailed
 from proxy import layout
+from proxy.configuration import KubeProxyConfiguration
 from proxy.health import Health
 from proxy.metrics import ConnectionMetrics, Metrics
 from proxy.metrics_server import MetricsPages
@@ -217,15 +220,22 @@ def test_a_missing_table_counts_nothing_and_fails_nobody():
 
 @pytest.mark.parametrize(("path", "body"), [("/proxyMode", b"nftables"), ("/healthz", b"ok")])
 def test_the_metrics_address_tells_mode_and_health(path, body):
-    assert MetricsPages(Metrics())(path).body == body
+    assert MetricsPages(Metrics(), KubeProxyConfiguration())(path).body == body
 
 
 def test_figures_are_served_as_prometheus_reads_them():
-    answer = MetricsPages(Metrics())("/metrics")
+    answer = MetricsPages(Metrics(), KubeProxyConfiguration())("/metrics")
 
     assert answer.content_type.startswith("text/plain; version=")
     assert b"# TYPE kubeproxy_proxy_healthz_total counter" in answer.body
 
 
 def test_other_paths_of_the_metrics_address_are_not_found():
-    assert MetricsPages(Metrics())("/").status == 404
+    assert MetricsPages(Metrics(), KubeProxyConfiguration())("/").status == 404
+
+
+def test_the_configuration_in_effect_is_served():
+    said = json.loads(MetricsPages(Metrics(), KubeProxyConfiguration(hostname_override="node1"))("/configz").body)
+
+    assert said["kubeproxy.config.k8s.io"]["hostnameOverride"] == "node1"
+    assert said["kubeproxy.config.k8s.io"]["conntrack"]["tcpEstablishedTimeout"] == "24h"
