@@ -4,7 +4,6 @@ The same function runs in the stand-alone process and in the agent, so there is 
 wrong becomes the specification's error object here and nowhere else.
 """
 
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +102,8 @@ def refusal(stdin: bytes, error: Exception) -> Reply:
     """The error object for a failure, in the configuration's own version when that can be told."""
     told = _translated(error)
     if told.code is Code.INTERNAL:
+        import traceback  # reads and tokenizes sources: 8 ms that only a fault is worth
+
         traceback.print_exception(error)  # to stderr: a fault of the plugin's own, for whoever reports it
     return Reply(stdout=_encoded(told.to_dict(_answer_version(stdin))), exit_code=1)
 

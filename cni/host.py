@@ -89,7 +89,7 @@ def lease_place() -> LeasePlace:
 
 def linux_host() -> Host:
     """The calling thread's own namespace and the real kernel."""
-    # pyroute2 takes 120 ms to import: a call that is refused before it touches the kernel shall not wait for it.
+    # A call that is refused before it touches the kernel shall not wait for these.
     from dataplane import living_namespaces, netns, sysctl
     from dataplane.netlink.linux import LinuxNetlink
 

@@ -8,7 +8,7 @@ next ADD or DEL of the attachment, or a sweep, removes.
 
 import contextlib
 import errno
-import secrets
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -66,7 +66,7 @@ def add(environment: Environment, conf: NetConf, host: Host, delegate: Delegate 
 def _claim(attachment: Attachment, environment: Environment, conf: NetConf, *, sandbox: Sandbox) -> Claim:
     return Claim(
         attachment=attachment,
-        token=environment.request or secrets.token_hex(16),
+        token=environment.request or os.urandom(16).hex(),
         sandbox=sandbox,
         host_veth=wiring.host_veth(attachment),
         owner=wiring.owner(environment, conf.requests.aliases),
