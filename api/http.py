@@ -14,6 +14,7 @@ from api.auth import Authenticator
 from api.encoding import encode
 from api.model import Object, Strategy
 from api.negotiation import Shape
+from api.protobuf import openapi
 from api.registry import Registry
 from api.store.store import StoreDamaged, StoreUnavailable
 from api.views import Views, json_response
@@ -96,7 +97,7 @@ def _add_discovery(app: Flask, documents: discovery.Discovery) -> None:
     add("/version", "version", lambda: _document(discovery.version()))
     add("/api", "api", lambda: _either(documents.api_versions, lambda: documents.aggregated([""])))
     add("/apis", "apis", lambda: _either(documents.group_list, lambda: documents.aggregated(documents.groups)))
-    add("/openapi/v2", "openapi-v2", lambda: _document(documents.openapi_v2()))
+    add("/openapi/v2", "openapi-v2", lambda: _openapi_v2(documents))
     add("/openapi/v3", "openapi-v3", lambda: _document(documents.openapi_index()))
     for group in documents.groups:
         add(f"/apis/{group}", f"group-{group.replace('.', '-')}", functools.partial(_serve, documents.group, group))
@@ -114,6 +115,13 @@ def _serve(make: Callable[..., Object], *arguments: str) -> Response:
 def _document(document: Object) -> Response:
     negotiation.accepted(request.headers.get("Accept"))
     return json_response(encode(document))
+
+
+def _openapi_v2(documents: discovery.Discovery) -> Response:
+    if openapi.ASKED_FOR in request.headers.get("Accept", ""):
+        version = discovery.version()["gitVersion"]
+        return Response(openapi.document("podwire", version), content_type=openapi.CONTENT_TYPE)
+    return _document(documents.openapi_v2())
 
 
 def _either(plain: Callable[[], Object], aggregated: Callable[[], Object]) -> Response:

@@ -318,3 +318,17 @@ def test_a_wrong_token_is_told_so(api):
     refused = api.kubectl("--token=wrong", "get", "pods", check=False)
 
     assert "Unauthorized" in refused
+
+
+def test_a_list_of_objects_is_applied_and_its_mistakes_are_named(api, space):
+    def items(*documents: str) -> str:
+        indented = "".join("- " + document.strip().replace("\n", "\n  ") + "\n" for document in documents)
+        return f"apiVersion: v1\nkind: List\nitems:\n{indented}"
+
+    listed = items(service("one"), service("two"))
+    assert "service/two created" in api.kubectl("apply", *space, "-f", "-", stdin=listed)
+    assert "service/one unchanged" in api.kubectl("apply", *space, "-f", "-", stdin=listed)
+    refused = api.kubectl(
+        "apply", *space, "-f", "-", stdin=items(service("three").replace("selector:", "selektor:")), check=False
+    )
+    assert "selektor" in refused
