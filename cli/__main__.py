@@ -4,6 +4,7 @@ import click
 
 from cli.cni import cni
 from cli.conform import conform
+from cli.ipam import ipam
 from cli.lab import lab
 
 
@@ -14,6 +15,7 @@ def main() -> None:
 
 
 main.add_command(lab)
+main.add_command(ipam)
 main.add_command(cni)
 main.add_command(conform)
 

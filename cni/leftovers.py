@@ -25,7 +25,8 @@ from ipam.leases import Leases
 
 def remove(host: Host, leases: Leases, lease: Lease, delegate: Delegate | None = None) -> None:
     """Unwire the attachment and give its address back. Never enters the pod's namespace: the pod's end goes with ours."""
-    unwire(host, lease.claim.host_veth)
+    if lease.claim.host_veth:
+        unwire(host, lease.claim.host_veth)
     if delegate:
         delegate.run(Command.DEL, lease.claim.attachment)
     leases.release(lease)
@@ -58,7 +59,7 @@ def find(network: str, directory: Path, host: Host) -> tuple[Lease, ...]:
     with host.leases(directory) as leases:
         held = leases.of(network)
     present = {link.name for link in host.netlink.links()}
-    suspects = [lease for lease in held if lease.state is State.PENDING or lease.claim.host_veth not in present]
+    suspects = [lease for lease in held if lease.state is State.PENDING or _is_unwired(lease, present)]
     held_inside = host.addresses_in([_identity(lease) for lease in suspects if lease.state is State.ACTIVE])
     return tuple(
         lease
@@ -69,6 +70,11 @@ def find(network: str, directory: Path, host: Host) -> tuple[Lease, ...]:
 
 def _is_held(lease: Lease, addresses: Collection[Address]) -> bool:
     return any(interface.ip in addresses for interface in lease.interfaces)
+
+
+def _is_unwired(lease: Lease, present: Collection[str]) -> bool:
+    # A lease that was taken over from another plugin does not know its veth: nobody can tell, and it stays.
+    return bool(lease.claim.host_veth) and lease.claim.host_veth not in present
 
 
 def _identity(lease: Lease) -> Identity:

@@ -140,6 +140,22 @@ class Leases:
             ledger.record(sql, "given", [lease], at=self._clocks.wall())
         return lease
 
+    def adopt(self, leases: Sequence[Lease]) -> int:
+        """Take over leases that were given by somebody else, all or none; return how many were new.
+
+        Raises AlreadyLeased or AddressInUse when one contradicts a lease that is here.
+        """
+        with self._file.transaction() as sql:
+            new = [lease for lease in leases if not _is_known(sql, lease)]
+            for lease in new:
+                occupancy = Occupancy(sql, lease.claim.attachment.network)
+                number = rows.insert(sql, lease.claim, lease.state)
+                for position, given in enumerate(lease.addresses):
+                    pool = Pool(network=given.network, first=given.address, last=given.address, gateway=given.gateway)
+                    occupancy.hold(number, position, pool, given.address)
+            ledger.record(sql, "given", new, at=self._clocks.wall())
+        return len(new)
+
     def activate(self, lease: Lease) -> None:
         """Everything is wired. Raises LeaseLost when the lease is no longer this call's."""
         with self._file.transaction() as sql:
@@ -217,3 +233,10 @@ def _give(
         pool, address = next(pool for pool in pools if share in pool), share
     occupancy.hold(lease, position, pool, address)
     return LeasedAddress(address=address, network=pool.network, gateway=pool.gateway)
+
+
+def _is_known(sql: Connection, lease: Lease) -> bool:
+    earlier = rows.find(sql, lease.claim.attachment)
+    if earlier and earlier.interfaces != lease.interfaces:
+        raise AlreadyLeased(earlier)
+    return earlier is not None

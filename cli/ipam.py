@@ -1,0 +1,138 @@
+"""`podwire ipam`: who has which address, who had it, and leases of another plugin taken over."""
+
+import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from dataplane import netns
+from ipam import host_local
+from ipam.address import Address, Network
+from ipam.errors import LeaseError
+from ipam.file import NAME
+from ipam.history import Tenure
+from ipam.leases import Leases
+from ipam.pool import PoolError
+
+_DIRECTORY = click.option(
+    "--data-dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/var/lib/podwire/node/cni"),
+    show_default=True,
+    help="Where the leases are: the node agent's, or the dataDir of the network configuration.",
+)
+
+
+def _moment(text: str) -> datetime:
+    """A time without a zone is the machine's own; one without a date is today's."""
+    now = datetime.now().astimezone()
+    stated = datetime.fromisoformat(text if "-" in text else f"{now.date()} {text}")
+    return stated if stated.tzinfo else stated.replace(tzinfo=now.tzinfo)
+
+
+@click.group()
+def ipam() -> None:
+    """The addresses of this node."""
+
+
+@ipam.command("ls")
+@_DIRECTORY
+def list_leases(directory: Path) -> None:
+    """List the addresses that are given, and to whom."""
+    table = _table("NETWORK", "ADDRESS", "OWNER", "CONTAINER", "INTERFACE", "STATE")
+    with _open(directory) as leases:
+        for network in leases.networks():
+            for lease in leases.of(network):
+                attachment = lease.claim.attachment
+                who = (lease.claim.owner, attachment.container_id, attachment.ifname)
+                table.add_row(network, lease.listed, *who, lease.state.value)
+    _print(table, otherwise=f"no address is given in {directory / NAME}")
+
+
+@ipam.command()
+@click.argument("address", type=ipaddress.ip_address)
+@click.option("--at", "moment", type=_moment, help="Only who had it then: 14:05, or 2026-01-31T14:05.")
+@_DIRECTORY
+def history(address: Address, moment: datetime | None, directory: Path) -> None:
+    """Tell who had ADDRESS, and from when to when."""
+    with _open(directory) as leases:
+        told = [tenure for tenure in leases.history(address) if moment is None or tenure.covers(moment)]
+    table = _table("FROM", "TO", "NETWORK", "OWNER", "CONTAINER", "INTERFACE")
+    for tenure in told:
+        table.add_row(*_row(tenure))
+    when = f" at {_shown(moment, '')}" if moment else ""
+    _print(table, otherwise=f"nobody had {address}{when}, as far as {directory / NAME} knows")
+
+
+@ipam.command("import")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option(
+    "--subnet",
+    "subnets",
+    type=ipaddress.ip_network,
+    multiple=True,
+    required=True,
+    help="A range it gave from; repeatable.",
+)
+@click.option("--network", help="The network's name.  [default: the folder's]")
+@_DIRECTORY
+def import_leases(folder: Path, subnets: tuple[Network, ...], network: str | None, directory: Path) -> None:
+    """Take over the leases of host-local: FOLDER is /var/lib/cni/networks/NETWORK.
+
+    Do it while no pod is added or deleted, and change the configuration's ipam.type afterwards. The folder is only read.
+    Repeating it adds what is new.
+    """
+    name = network or folder.resolve().name
+    try:
+        records = host_local.read(folder)
+        found = host_local.leases(records, name, subnets, boot_id=netns.boot_id(), directory=folder)
+    except host_local.NotImportable as error:
+        raise click.ClickException(str(error)) from error
+    with _open(directory, is_made=True) as leases:
+        leases.begin_boot(netns.boot_id())
+        new = leases.adopt(found)
+    click.echo(f"{new} of {len(found)} leases of network {name} are new in {directory / NAME}")
+    for record in records:
+        if not record.container_id:
+            click.echo(f"{record.address} belongs to nobody (its file is empty): it is free again")
+
+
+@contextmanager
+def _open(directory: Path, *, is_made: bool = False) -> Iterator[Leases]:
+    if not is_made and not (directory / NAME).exists():
+        raise click.ClickException(f"no lease file {directory / NAME}; name the right folder with --data-dir")
+    try:
+        with Leases(directory) as leases:
+            yield leases
+    except (LeaseError, PoolError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _row(tenure: Tenure) -> tuple[str, ...]:
+    attachment = tenure.attachment
+    times = (_shown(tenure.since, "earlier"), _shown(tenure.until, "now"))
+    return (*times, attachment.network, tenure.owner, attachment.container_id, attachment.ifname)
+
+
+def _shown(moment: datetime | None, otherwise: str) -> str:
+    return moment.astimezone().isoformat(" ", "seconds") if moment else otherwise
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print(table: Table, *, otherwise: str) -> None:
+    if table.row_count:
+        Console(soft_wrap=True).print(table)
+    else:
+        click.echo(otherwise)
