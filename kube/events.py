@@ -87,6 +87,7 @@ class Unreadable:
 
     key: Key | None
     reason: str
+    uid: str = ""
 
 
 class Garbled(Exception):
@@ -104,6 +105,7 @@ class Garbled(Exception):
 class _Identity(msgspec.Struct, frozen=True):
     name: str
     namespace: str = ""
+    uid: str = ""
     version: str = msgspec.field(default="", name="resourceVersion")
 
 
@@ -199,5 +201,5 @@ class EventDecoder(Generic[T]):
         except UNREADABLE_JSON:
             self._on_unreadable(Unreadable(None, str(error)))
             return None
-        self._on_unreadable(Unreadable(Key(identity.namespace, identity.name), str(error)))
+        self._on_unreadable(Unreadable(Key(identity.namespace, identity.name), str(error), identity.uid))
         return identity

@@ -7,7 +7,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Generic, TypeVar
 
 import structlog
@@ -50,9 +50,14 @@ class Informer(Generic[T]):
         self._field_selector = field_selector
         self._log = log.bind(resource=resource.plural)
         self._reflector = Reflector(EventDecoder(decode_type, self._on_unreadable))
+        self._tell_unreadable: Callable[[Unreadable], None] | None = None
         self._stopped = threading.Event()
         self._stream: LineStream | None = None
         self._thread = threading.Thread(target=self._run, name=f"informer-{resource.plural}", daemon=True)
+
+    def on_unreadable(self, callback: Callable[[Unreadable], None]) -> None:
+        """Call back for each object that is skipped, whenever it comes. To be said before `start`."""
+        self._tell_unreadable = callback
 
     def start(self) -> None:
         self._thread.start()
@@ -147,6 +152,8 @@ class Informer(Generic[T]):
 
     def _on_unreadable(self, unreadable: Unreadable) -> None:
         self._log.error("an object was skipped", key=str(unreadable.key or "unknown"), reason=unreadable.reason)
+        if self._tell_unreadable:
+            self._tell_unreadable(unreadable)
 
 
 def _moment() -> Moment:

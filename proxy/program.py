@@ -22,6 +22,7 @@ from kube.http import Client
 from kube.informer import Informer
 from kube.resources import ENDPOINT_SLICES, NODES, SERVICES
 from proxy import model
+from proxy.events import Recorder
 from proxy.flows import Connections, StaleFlows
 from proxy.health import Health
 from proxy.inputs import Inputs
@@ -31,6 +32,7 @@ from proxy.planning import Planner, Served
 from proxy.rounds import Rounds
 from proxy.ruleset import Ruleset
 from proxy.sync import RESYNC, Syncer
+from proxy.trouble import Trouble, on_node
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +69,12 @@ class Proxy:
             later=lambda key, seconds: self._loop.mark(key, after=seconds),
             expect_udp=self._flows.expect,
         )
-        self._rounds = Rounds(self._syncer.sync, self.health, self.metrics, family="IPv4")
+        self.events = Recorder(client, node=node)
+        self._node = node
+        trouble = Trouble(self.events, self._services.cache)
+        self._services.on_unreadable(trouble.unreadable(SERVICES))
+        self._slices.on_unreadable(trouble.unreadable(ENDPOINT_SLICES))
+        self._rounds = Rounds(self._syncer, self.health, self.metrics, family="IPv4", tell=trouble.service)
         self._services.cache.subscribe(self._rounds.on_service)
         self._slices.cache.subscribe(self._rounds.on_endpoint_slice)
         self._nodes.cache.subscribe(lambda _, node: self.health.node_is(node))
@@ -80,6 +87,8 @@ class Proxy:
         return self._syncer.served()
 
     def start(self) -> None:
+        self.events.start()
+        self.events.record(on_node(self._node, "Starting", "podwire-proxy starts", is_warning=False))
         self._services.start()
         self._slices.start()
         self._nodes.start()
@@ -95,6 +104,7 @@ class Proxy:
         self._services.stop()
         self._slices.stop()
         self._nodes.stop()
+        self.events.stop()
         for thread in self._threads:
             thread.join(_STOP_SECONDS)
         self._monitor.close()

@@ -1,22 +1,39 @@
 """What becomes of changes, told to health and metrics: when they come, when a round takes them, how it ends."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from kube.control import SyncFailed
 from proxy.health import Health
 from proxy.metrics import Metrics
-from proxy.model import Family, ServiceName
+from proxy.model import Family, InvalidService, ServiceName
 from proxy.sync import RESYNC
 
 
+class Syncing(Protocol):
+    """What does the rounds, and knows which Services it could not read."""
+
+    @property
+    def invalid(self) -> Mapping[ServiceName, InvalidService]: ...
+
+    def sync(self, keys: frozenset[ServiceName]) -> None: ...
+
+
 class Rounds:
-    """Stands between the control loop and `sync`, for one address family."""
+    """Stands between the control loop and `sync`, for one address family. `tell` hears of each Service in trouble."""
 
     def __init__(
-        self, sync: Callable[[frozenset[ServiceName]], None], health: Health, metrics: Metrics, *, family: Family
+        self,
+        syncer: Syncing,
+        health: Health,
+        metrics: Metrics,
+        *,
+        family: Family,
+        tell: Callable[[ServiceName, Exception], None],
     ) -> None:
-        self._sync = sync
+        self._syncer = syncer
+        self._tell = tell
         self._health = health
         self._family = family
         self._rounds = metrics.rounds.labels(family)
@@ -50,10 +67,12 @@ class Rounds:
         started = time.monotonic()
         self._health.taken(self._family)
         try:
-            self._sync(keys)
-        except SyncFailed:
+            self._syncer.sync(keys)
+        except SyncFailed as error:
             self._failures.inc()
             self._succeeded(services, endpoints)
+            for name, reason in error.failures.items():
+                self._tell(name, reason)
             raise
         except Exception:
             self._failures.inc()
@@ -70,6 +89,8 @@ class Rounds:
     def _succeeded(self, services: int, endpoints: int) -> None:
         self._services_taken, self._endpoints_taken = services, endpoints
         self._health.applied(self._family)
+        for name, error in self._syncer.invalid.items():
+            self._tell(name, error)
         self._last_synced.set_to_current_time()
 
     def _measured(self, seconds: float, *, is_full: bool) -> None:

@@ -61,6 +61,8 @@ class Syncer:
         self._writer = Writer(nft, ruleset)
         self._cluster_ips = ClusterIPs()
         self._served: dict[ServiceName, Served] = {}
+        self.invalid: dict[ServiceName, InvalidService] = {}
+        """What is wrong with the Services that cannot be read."""
         self._timeout_uses: Counter[int] = Counter()
         self._unsettled: dict[ServiceName, Draft] = {}
         self._is_first_round = True
@@ -159,10 +161,12 @@ class Syncer:
 
     def _draft(self, name: ServiceName, found: State | None) -> Draft:
         old = self._served.get(name, NOT_SERVED)
+        self.invalid.pop(name, None)
         try:
             draft = self._planner.draft(name, old, found=found)
         except InvalidService as error:
             log.warning("a Service that cannot be read stays as it was", error=str(error))
+            self.invalid[name] = error
             draft = Draft(name=name, old=old, new=old)
         self._unsettled[name] = draft
         return draft

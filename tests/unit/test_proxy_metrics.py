@@ -45,9 +45,13 @@ class Rounding:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.outcome: Exception | None = None
-        self.rounds = Rounds(self._sync, Health(), self.metrics, family="IPv4")
+        self.told: list = []
+        self.invalid: dict = {}
+        self.rounds = Rounds(
+            self, Health(), self.metrics, family="IPv4", tell=lambda name, error: self.told.append((name, error))
+        )
 
-    def _sync(self, _keys) -> None:
+    def sync(self, _keys) -> None:
         if self.outcome:
             raise self.outcome
 
@@ -107,6 +111,7 @@ def test_a_round_with_one_bad_service_is_a_failure_that_applied_the_rest(roundin
 
     assert rounding.value("sync_proxy_rules_nftables_sync_failures_total") == 1
     assert rounding.value("sync_proxy_rules_service_changes_pending") == 0
+    assert rounding.told == list(rounding.outcome.failures.items())
 
 
 def test_full_rounds_are_told_from_partial_ones(rounding):

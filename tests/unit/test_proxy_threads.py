@@ -39,6 +39,7 @@ class Api:
     def __init__(self, **collections: list) -> None:
         self.collections = {"nodes": [], **collections}
         self.asked: list[str] = []
+        self.created: list[dict] = []
         self.selectors: dict = {}
 
     def list(self, resource, _namespace=None, *, label_selector=None, field_selector=None, query=None) -> bytes:
@@ -48,6 +49,10 @@ class Api:
             raise Unreachable("http://api", "not today")
         items = msgspec.json.encode(self.collections[resource.plural]).decode()
         return f'{{"metadata": {{"resourceVersion": "7"}}, "items": {items}}}'.encode()
+
+    def create(self, _resource, body, _namespace=None) -> bytes:
+        self.created.append(body)
+        return b"{}"
 
     def watch(self, *_arguments, **_options) -> Stream:
         return Stream()
@@ -156,3 +161,28 @@ def test_changes_to_other_tables_are_none_of_our_business(start, capsys):
 
     assert len(said) == 1
     assert "last" in said[0]
+
+
+def test_an_event_says_that_the_proxy_starts_and_which_field_of_a_service_is_bad(start):
+    bad = service("bad", "10.96.0.300")
+    api, table = Api(**{**web(), "services": [service(), bad]}), WatchedTable()
+    start(api, table)
+    eventually(lambda: len(api.created) > 1)
+
+    assert [(event["reason"], event["involvedObject"]["name"]) for event in api.created] == [
+        ("Starting", "node1"),
+        ("InvalidService", "bad"),
+    ]
+    assert "spec.clusterIP '10.96.0.300'" in api.created[1]["message"]
+    assert is_served(table)
+
+
+def test_an_object_that_cannot_be_decoded_gets_an_event_naming_the_field(start):
+    garbled = {"metadata": {"name": "bad", "namespace": "default", "uid": "u1"}, "spec": {"ports": [{"port": "x"}]}}
+    api, table = Api(**{**web(), "services": [service(), garbled]}), WatchedTable()
+    start(api, table)
+    told = eventually(lambda: [event for event in api.created if event["reason"] == "UnreadableService"])
+
+    assert told[0]["involvedObject"]["uid"] == "u1"
+    assert "$.spec.ports[0].port" in told[0]["message"]
+    assert eventually(lambda: is_served(table))

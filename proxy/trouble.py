@@ -1,0 +1,44 @@
+"""Objects the proxy cannot serve, told as Events on these very objects, with the field that is wrong."""
+
+from collections.abc import Callable
+
+from kube import objects
+from kube.cache import Cache
+from kube.events import Unreadable
+from kube.resources import NODES, SERVICES, ResourceType
+from proxy.events import About, Event, Recorder
+from proxy.model import InvalidService, ServiceName
+
+
+class Trouble:
+    """Knows which object an error is about. Any thread may tell."""
+
+    def __init__(self, recorder: Recorder, services: Cache[objects.Service]) -> None:
+        self._recorder = recorder
+        self._services = services
+
+    def service(self, name: ServiceName, error: Exception) -> None:
+        """A Service cannot be served, or no longer as it should be."""
+        reason = "InvalidService" if isinstance(error, InvalidService) else "ServiceNotServed"
+        self.about_service(name, reason, str(error))
+
+    def about_service(self, name: ServiceName, reason: str, message: str) -> None:
+        service = self._services.get(name.namespace, name.name)
+        uid = service.metadata.uid if service else ""
+        self._recorder.record(Event(About(SERVICES, name.namespace, name.name, uid), reason, message))
+
+    def unreadable(self, resource: ResourceType) -> Callable[[Unreadable], None]:
+        """What to call for objects of this kind that could not be decoded."""
+
+        def tell(found: Unreadable) -> None:
+            if found.key:
+                about = About(resource, found.key.namespace, found.key.name, found.uid)
+                message = f"{resource.kind} {found.key} is ignored as it is: {found.reason}"
+                self._recorder.record(Event(about, f"Unreadable{resource.kind}", message))
+
+        return tell
+
+
+def on_node(node: str, reason: str, message: str, *, is_warning: bool) -> Event:
+    """An Event on this node; like kube-proxy's it has the node's name for its uid, which is how kubectl finds it."""
+    return Event(About(NODES, "", node, node), reason, message, "Warning" if is_warning else "Normal")
