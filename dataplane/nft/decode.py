@@ -11,6 +11,7 @@ import msgspec
 
 from dataplane.nft import bytecode, wire
 from dataplane.nft.objects import Chain, Element, InstalledRule, Passed, Rule
+from dataplane.nft.values import Verdict
 from dataplane.nft.wire import MalformedMessage
 
 _NLMSG = wire.NLMSG_HEADER.size
@@ -133,7 +134,8 @@ def elements(found: dict[int, bytes]) -> Iterator[Element]:
 def _element(found: dict[int, bytes]) -> Element:
     # A catch-all element has no key; podwire writes none.
     key = bytecode.read_value(found[wire.NFTA_SET_ELEM_KEY]) if wire.NFTA_SET_ELEM_KEY in found else b""
-    if not isinstance(key, bytes):
+    end = bytecode.read_value(found[wire.NFTA_SET_ELEM_KEY_END]) if wire.NFTA_SET_ELEM_KEY_END in found else None
+    if not isinstance(key, bytes) or isinstance(end, Verdict):
         raise MalformedMessage("a key", found[wire.NFTA_SET_ELEM_KEY])
     value, timeout = found.get(wire.NFTA_SET_ELEM_DATA), found.get(wire.NFTA_SET_ELEM_TIMEOUT)
     return Element(
@@ -141,6 +143,7 @@ def _element(found: dict[int, bytes]) -> Element:
         None if value is None else bytecode.read_value(value),
         wire.read_comment(found.get(wire.NFTA_SET_ELEM_USERDATA, b"")),
         None if timeout is None else wire.read_number(timeout),
+        end,
     )
 
 

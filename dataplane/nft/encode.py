@@ -170,6 +170,8 @@ def _rule(rule: Rule) -> bytes:
 def _element(element: Element) -> bytes:
     key, value = element.key, element.value
     body = _data_header(wire.NFTA_SET_ELEM_KEY, len(key)) + key + PADDING[len(key) & 3]
+    if element.end is not None:
+        body += attribute(wire.NFTA_SET_ELEM_KEY_END, attribute(wire.NFTA_DATA_VALUE, element.end))
     if isinstance(value, bytes):
         body += _data_header(wire.NFTA_SET_ELEM_DATA, len(value)) + value + PADDING[len(value) & 3]
     elif value is not None:
@@ -183,8 +185,10 @@ def _element(element: Element) -> bytes:
 
 def _element_key(element: Element) -> bytes:
     # The key alone: what the element maps to may be gone in this very transaction.
-    key = attribute(wire.NFTA_DATA_VALUE, element.key)
-    return attribute(wire.NFTA_LIST_ELEM, attribute(wire.NFTA_SET_ELEM_KEY, key))
+    body = attribute(wire.NFTA_SET_ELEM_KEY, attribute(wire.NFTA_DATA_VALUE, element.key))
+    if element.end is not None:
+        body += attribute(wire.NFTA_SET_ELEM_KEY_END, attribute(wire.NFTA_DATA_VALUE, element.end))
+    return attribute(wire.NFTA_LIST_ELEM, body)
 
 
 @cache

@@ -61,12 +61,16 @@ class InstalledRule(NamedTuple):
 
 
 class Element(msgspec.Struct, frozen=True, gc=False):
-    """A member of a set, or a key of a map with its value. `timeout` is in milliseconds; None is the set's own."""
+    """A member of a set, or a key of a map with its value. `timeout` is in milliseconds; None is the set's own.
+
+    In a set of intervals over a concatenation, `end` is the last key that belongs to it.
+    """
 
     key: bytes
     value: bytes | Verdict | None = None
     comment: str = ""
     timeout: int | None = None
+    end: bytes | None = None
 
 
 class Passed(NamedTuple):
