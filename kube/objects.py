@@ -209,6 +209,19 @@ class ServiceSpec(Wire, frozen=True):
     load_balancer_source_ranges: tuple[str, ...] = ()
 
 
+class ServiceCIDRSpec(Wire, frozen=True):
+    """The ranges that cluster IPs are taken from, at most one of each family."""
+
+    cidrs: tuple[str, ...] = ()
+
+
+class ServiceCIDR(Wire, frozen=True):
+    """networking.k8s.io/v1 ServiceCIDR."""
+
+    metadata: ObjectMeta
+    spec: ServiceCIDRSpec = ServiceCIDRSpec()
+
+
 class LoadBalancerIngress(Wire, frozen=True):
     ip: str = ""
     ip_mode: Literal["VIP", "Proxy"] = "VIP"

@@ -86,6 +86,14 @@ ENDPOINT_SLICES: Final = ResourceType(
     kind="EndpointSlice",
     namespaced=True,
 )
+SERVICE_CIDRS: Final = ResourceType(
+    group="networking.k8s.io",
+    version="v1",
+    plural="servicecidrs",
+    singular="servicecidr",
+    kind="ServiceCIDR",
+    namespaced=False,
+)
 EVENTS: Final = ResourceType(group="", version="v1", plural="events", singular="event", kind="Event", namespaced=True)
 
 BY_PLURAL: Final[Mapping[str, ResourceType]] = MappingProxyType(
