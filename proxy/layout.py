@@ -6,12 +6,12 @@ A key is built the way the kernel compares it, field by field in whole registers
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from dataplane.nft import values
 from dataplane.nft.objects import Family
-from proxy.model import Protocol, ServicePort, ServicePortName, Target
+from proxy.model import Address, Protocol, Scope, ServicePort, ServicePortName, Target
 
 TABLE: Final = "podwire-proxy"
 
@@ -19,15 +19,38 @@ SERVICES: Final = "services"
 SINGLE_ENDPOINT: Final = "single-endpoint"
 ENDPOINTS: Final = "endpoints"
 RING: Final = "ring"
+OUTSIDE: Final = "outside"
+NODE_PORTS: Final = "nodeports"
+OUTSIDE_NODE_PORTS: Final = "outside-nodeports"
+NO_ENDPOINTS: Final = "no-endpoints"
+NO_ENDPOINTS_NODE_PORTS: Final = "no-endpoints-nodeports"
+FIREWALLED: Final = "firewalled"
+ALLOWED_SOURCES: Final = "allowed-sources"
+KEEP_SOURCE: Final = "keep-source"
 CLUSTER_IPS: Final = "cluster-ips"
 HAIRPIN: Final = "hairpin"
 AFFINITY: Final = "affinity"
 
 # What the proxy writes; the elements of AFFINITY belong to the kernel.
-WRITTEN: Final = (SERVICES, SINGLE_ENDPOINT, ENDPOINTS, RING, CLUSTER_IPS, HAIRPIN)
+WRITTEN: Final = (
+    SERVICES,
+    SINGLE_ENDPOINT,
+    OUTSIDE,
+    NODE_PORTS,
+    OUTSIDE_NODE_PORTS,
+    NO_ENDPOINTS,
+    NO_ENDPOINTS_NODE_PORTS,
+    FIREWALLED,
+    ALLOWED_SOURCES,
+    ENDPOINTS,
+    RING,
+    CLUSTER_IPS,
+    KEEP_SOURCE,
+    HAIRPIN,
+)
 
 # Where a packet looks only after an earlier look-up or rule has sent it there.
-LOOKED_UP_LATE: Final = frozenset({SINGLE_ENDPOINT, RING, ENDPOINTS, HAIRPIN})
+LOOKED_UP_LATE: Final = frozenset({SINGLE_ENDPOINT, RING, ENDPOINTS, KEEP_SOURCE, HAIRPIN})
 
 PICK: Final = "pick"
 TO_ENDPOINT: Final = "to-endpoint"
@@ -39,7 +62,13 @@ RING_POSITIONS: Final = range(1, 0x7000_0000)
 
 PROTOCOL_NUMBERS: Final[dict[Protocol, int]] = {"TCP": 6, "UDP": 17, "SCTP": 132}  # IANA protocol numbers
 
-_CHAIN_PREFIX: Final = "svc-"
+FROM_NETWORK: Final = "from-network"
+NODE_COMMENT: Final = "node "
+NODE_CHAINS: Final = frozenset(
+    {FROM_NETWORK, "to-node", "outside-to-node", "refuse-to-node", "masquerade-cluster-ip", "unallocated"}
+)
+
+_CHAIN_PREFIXES: Final = {Scope.CLUSTER: "svc-", Scope.LOCAL: "loc-"}
 _KEPT: Final = "kept"
 _STICKY: Final = "sticky-"
 _STICK: Final = "stick-"
@@ -48,11 +77,27 @@ _READABLE_MAX: Final = 200  # the kernel's limit is 255 with prefix and hash
 _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9/._-]")
 
 
-def frontend(port: ServicePort) -> bytes:
-    """The key of a Service port in SERVICES and SINGLE_ENDPOINT."""
-    return values.concat(
-        port.cluster_ip.packed, values.proto(PROTOCOL_NUMBERS[port.name.protocol]), values.port(port.port)
-    )
+def frontend(port: ServicePort, address: Address | None = None) -> bytes:
+    """The key of a Service port in SERVICES, SINGLE_ENDPOINT, OUTSIDE …: at its cluster IP or another address of it."""
+    protocol = values.proto(PROTOCOL_NUMBERS[port.name.protocol])
+    return values.concat((address or port.cluster_ip).packed, protocol, values.port(port.port))
+
+
+def node_port(port: ServicePort) -> bytes:
+    """The key of a Service port in NODE_PORTS and its like."""
+    return values.concat(values.proto(PROTOCOL_NUMBERS[port.name.protocol]), values.port(port.node_port))
+
+
+def leads(port: ServicePort, scope: Scope) -> Iterator[tuple[str, bytes]]:
+    """Where the elements stand that lead to the port's endpoints of this scope."""
+    if port.local_only is (scope is Scope.LOCAL):
+        yield SINGLE_ENDPOINT, frontend(port)
+        yield SERVICES, frontend(port)
+    for address in port.external_addresses:
+        for set_name in (SINGLE_ENDPOINT, SERVICES) if scope is Scope.CLUSTER else (OUTSIDE,):
+            yield set_name, frontend(port, address)
+    if port.node_port:
+        yield NODE_PORTS if scope is Scope.CLUSTER else OUTSIDE_NODE_PORTS, node_port(port)
 
 
 def target_value(target: Target) -> bytes:
@@ -65,12 +110,12 @@ def hairpin_key(endpoint_id: int, target: Target) -> bytes:
     return values.concat(values.mark(endpoint_id), target.packed)
 
 
-def chain_name(name: ServicePortName) -> str:
+def chain_name(name: ServicePortName, scope: Scope = Scope.CLUSTER) -> str:
     """A name unique for the machine (the hash) and readable for people: svc-abcdefgh-default/web/http/tcp."""
     parts = (name.service.namespace, name.service.name, name.port, name.protocol.lower())
     digest = base64.b32encode(hashlib.sha256("\0".join(parts).encode()).digest())[:8].decode().lower()
     readable = _NOT_IN_A_NAME.sub("_", "/".join(part for part in parts if part))
-    return f"{_CHAIN_PREFIX}{digest}-{readable[:_READABLE_MAX]}"
+    return f"{_CHAIN_PREFIXES[scope]}{digest}-{readable[:_READABLE_MAX]}"
 
 
 def form(set_name: str, family: Family) -> tuple[int, int | None]:
@@ -82,6 +127,14 @@ def form(set_name: str, family: Family) -> tuple[int, int | None]:
         SINGLE_ENDPOINT: (front, mark),
         ENDPOINTS: (mark, address + 4),
         RING: (mark, mark),
+        OUTSIDE: (front, None),
+        NODE_PORTS: (8, None),
+        OUTSIDE_NODE_PORTS: (8, None),
+        NO_ENDPOINTS: (front, None),
+        NO_ENDPOINTS_NODE_PORTS: (8, None),
+        FIREWALLED: (front, None),
+        ALLOWED_SOURCES: (front + address, None),
+        KEEP_SOURCE: (mark, None),
         CLUSTER_IPS: (address, None),
         HAIRPIN: (mark + address, None),
         AFFINITY: (address + front, mark),

@@ -6,8 +6,9 @@ Everything here is a value made from API objects by a pure function. A Service t
 
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv6Address
-from typing import Final, NamedTuple
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -15,13 +16,16 @@ from kube import objects
 from kube.objects import Family, Protocol
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 __all__ = [
     "Address",
     "Endpoint",
     "Family",
     "InvalidService",
+    "Network",
     "Protocol",
+    "Scope",
     "ServiceName",
     "ServicePort",
     "ServicePortName",
@@ -36,7 +40,7 @@ HEADLESS: Final = "service.kubernetes.io/headless"
 SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
 DEFAULT_AFFINITY_SECONDS: Final = 10800  # core/v1 DefaultClientIPServiceAffinitySeconds
 MAX_AFFINITY_SECONDS: Final = 86400  # core/v1 MaxClientIPServiceAffinitySeconds
-_VERSIONS: Final[dict[Family, int]] = {"IPv4": 4, "IPv6": 6}
+VERSIONS: Final[dict[Family, int]] = {"IPv4": 4, "IPv6": 6}
 _PARSERS: Final[dict[int, Callable[[str], Address]]] = {4: IPv4Address, 6: IPv6Address}
 
 
@@ -73,14 +77,46 @@ class Target(NamedTuple):
         return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
 
 
+class Scope(Enum):
+    """Whose endpoints: the whole cluster's, or this node's only."""
+
+    CLUSTER = "cluster"
+    LOCAL = "local"
+
+
 class ServicePort(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """One port of a Service. `affinity_seconds` is None without session affinity."""
+    """One port of a Service. `affinity_seconds` is None without session affinity.
+
+    `local_only` is internalTrafficPolicy Local, `external_local` the external one where it applies. `source_ranges` None
+    lets everybody in; an empty tuple nobody of this family.
+    """
 
     name: ServicePortName
     cluster_ip: Address
     port: int
     affinity_seconds: int | None = None
     local_only: bool = False
+    external_local: bool = False
+    external_ips: tuple[Address, ...] = ()
+    load_balancer_ips: tuple[Address, ...] = ()
+    source_ranges: tuple[Network, ...] | None = None
+    node_port: int = 0
+
+    @property
+    def external_addresses(self) -> tuple[Address, ...]:
+        """Every address but the cluster IP, each once."""
+        return tuple(dict.fromkeys((*self.external_ips, *self.load_balancer_ips)))
+
+    @property
+    def is_external(self) -> bool:
+        return bool(self.external_ips or self.load_balancer_ips or self.node_port)
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """Which sets of endpoints some client of this port may need."""
+        cluster = not self.local_only or self.is_external
+        local = self.local_only or self.external_local
+        return (Scope.CLUSTER,) * cluster + (Scope.LOCAL,) * local
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -91,6 +127,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     serving: bool = True
     terminating: bool = False
     node: str | None = None
+    zone_hints: tuple[str, ...] = ()
+    node_hints: tuple[str, ...] = ()
 
 
 class InvalidService(ValueError):
@@ -113,7 +151,8 @@ def service_ports(service: objects.Service, family: Family) -> tuple[ServicePort
     cluster_ip = _cluster_ip(name, service, family)
     if cluster_ip is None:
         return ()
-    ports = tuple(_service_port(name, service.spec, index, cluster_ip) for index in range(len(service.spec.ports)))
+    shared = _shared(name, service, cluster_ip)
+    ports = tuple(_service_port(name, service.spec, index, shared) for index in range(len(service.spec.ports)))
     _check_distinct(name, ports)
     return ports
 
@@ -129,22 +168,72 @@ def _cluster_ip(name: ServiceName, service: objects.Service, family: Family) -> 
             address = ipaddress.ip_address(text)
         except ValueError:
             raise InvalidService(name, "spec.clusterIP", text, "must be an IP address") from None
-        if address.version == _VERSIONS[family]:
+        if address.version == VERSIONS[family]:
             return address
     return None
 
 
-def _service_port(name: ServiceName, spec: objects.ServiceSpec, index: int, cluster_ip: Address) -> ServicePort:
+def _shared(name: ServiceName, service: objects.Service, cluster_ip: Address) -> dict[str, Any]:
+    """What all ports of a Service have in common."""
+    spec, version = service.spec, cluster_ip.version
+    external_ips = _addresses(name, "spec.externalIPs", spec.external_ips, version)
+    # A load balancer in mode Proxy delivers to node ports or pods, never to its own address.
+    ingress = [entry.ip for entry in service.status.load_balancer.ingress if entry.ip and entry.ip_mode == "VIP"]
+    has_external_policy = spec.type in {"NodePort", "LoadBalancer"} or (spec.type == "ClusterIP" and spec.external_ips)
+    return {
+        "cluster_ip": cluster_ip,
+        "affinity_seconds": _affinity_seconds(name, spec),
+        "local_only": spec.internal_traffic_policy == "Local",
+        "external_local": bool(has_external_policy) and spec.external_traffic_policy == "Local",
+        "external_ips": external_ips,
+        "load_balancer_ips": _addresses(name, "status.loadBalancer.ingress", ingress, version),
+        "source_ranges": _source_ranges(name, spec, version),
+    }
+
+
+def _service_port(name: ServiceName, spec: objects.ServiceSpec, index: int, shared: dict[str, Any]) -> ServicePort:
     port = spec.ports[index]
     if not 0 < port.port < 65536:
         raise InvalidService(name, f"spec.ports[{index}].port", port.port, "must be between 1 and 65535")
+    if not 0 <= port.node_port < 65536:
+        raise InvalidService(name, f"spec.ports[{index}].nodePort", port.node_port, "must be between 1 and 65535")
     return ServicePort(
-        name=ServicePortName(name, port.name, port.protocol),
-        cluster_ip=cluster_ip,
-        port=port.port,
-        affinity_seconds=_affinity_seconds(name, spec),
-        local_only=spec.internal_traffic_policy == "Local",
+        name=ServicePortName(name, port.name, port.protocol), port=port.port, node_port=port.node_port, **shared
     )
+
+
+def _addresses(name: ServiceName, field: str, texts: Iterable[str], version: int) -> tuple[Address, ...]:
+    found: list[Address] = []
+    for text in texts:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            raise InvalidService(name, field, text, "must be an IP address") from None
+        if address.version == version:
+            found.append(address)
+    return tuple(found)
+
+
+def _source_ranges(name: ServiceName, spec: objects.ServiceSpec, version: int) -> tuple[Network, ...] | None:
+    """The ranges of this family. None were given, or one is everybody: None. Only others' were given: nobody."""
+    networks: list[Network] = []
+    for text in spec.load_balancer_source_ranges:
+        try:
+            networks.append(ipaddress.ip_network(text.strip(), strict=False))
+        except ValueError:
+            raise InvalidService(name, "spec.loadBalancerSourceRanges", text, "must be a CIDR") from None
+    own = [network for network in networks if network.version == version]
+    if not networks or any(network.prefixlen == 0 for network in own):
+        return None
+    return collapsed(own)
+
+
+def collapsed(networks: Iterable[Network]) -> tuple[Network, ...]:
+    """The same addresses without a range in another: the kernel's sets of intervals refuse that."""
+    given = tuple(networks)
+    four = ipaddress.collapse_addresses(network for network in given if isinstance(network, IPv4Network))
+    six = ipaddress.collapse_addresses(network for network in given if isinstance(network, IPv6Network))
+    return (*four, *six)
 
 
 def _affinity_seconds(name: ServiceName, spec: objects.ServiceSpec) -> int | None:
@@ -161,15 +250,16 @@ def _affinity_seconds(name: ServiceName, spec: objects.ServiceSpec) -> int | Non
 
 
 def _check_distinct(name: ServiceName, ports: Sequence[ServicePort]) -> None:
-    fronts: set[tuple[str, int]] = set()
+    fronts: set[tuple[str, str, int]] = set()
     names: set[ServicePortName] = set()
     for index, port in enumerate(ports):
-        front = (port.name.protocol, port.port)
-        if front in fronts:
-            raise InvalidService(name, f"spec.ports[{index}].port", port.port, f"stands twice for {front[0]}")
+        for field, number in (("port", port.port), ("nodePort", port.node_port)):
+            front = (field, port.name.protocol, number)
+            if number and front in fronts:
+                raise InvalidService(name, f"spec.ports[{index}].{field}", number, f"stands twice for {front[1]}")
+            fronts.add(front)
         if port.name in names:
             raise InvalidService(name, f"spec.ports[{index}].name", port.name.port, "stands twice")
-        fronts.add(front)
         names.add(port.name)
 
 
@@ -232,4 +322,6 @@ def _endpoint(endpoint: objects.Endpoint, target: Target) -> Endpoint:
         serving=conditions.serving is not False,
         terminating=conditions.terminating is True,
         node=endpoint.node_name or None,
+        zone_hints=tuple(zone.name for zone in endpoint.hints.for_zones) if endpoint.hints else (),
+        node_hints=tuple(node.name for node in endpoint.hints.for_nodes) if endpoint.hints else (),
     )

@@ -4,17 +4,29 @@ A draft is a proposal: nothing of it counts until the kernel has accepted it. Th
 and the numbers that the losing side had go back.
 """
 
+import ipaddress
 import zlib
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
 from kube import objects
 from proxy import layout, model, render, restart, topology
 from proxy import state as states
+from proxy.here import Here
 from proxy.identities import NOBODY, Assignment, Identities
-from proxy.model import Address, Endpoint, Family, ServiceName, ServicePort, ServicePortName, Target
+from proxy.model import (
+    Address,
+    Endpoint,
+    Family,
+    Network,
+    Scope,
+    ServiceName,
+    ServicePort,
+    ServicePortName,
+    Target,
+)
 from proxy.render import PortPlan
 from proxy.state import State
 
@@ -29,11 +41,35 @@ class Source(Protocol):
     def slices(self, name: ServiceName) -> Iterable[objects.EndpointSlice]: ...
 
 
+_CLAIMED: Final = {
+    layout.CLUSTER_IPS: "cluster IP",
+    layout.SERVICES: "frontend",
+    layout.SINGLE_ENDPOINT: "frontend",
+    layout.NO_ENDPOINTS: "frontend",
+    layout.NODE_PORTS: "node port",
+    layout.NO_ENDPOINTS_NODE_PORTS: "node port",
+}
+
+
 class Frontend(NamedTuple):
     """Where clients of a UDP Service port send to."""
 
     address: Address
     port: int
+
+
+class AssignmentName(NamedTuple):
+    """Which endpoints of which Service port."""
+
+    port: ServicePortName
+    scope: Scope
+
+
+class Claim(NamedTuple):
+    """What only one Service may have: a cluster IP, or an address and port, or a node port."""
+
+    field: str
+    key: bytes
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,13 +79,15 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     state: State
-    assignments: Mapping[ServicePortName, Assignment] = {}
+    assignments: Mapping[AssignmentName, Assignment] = {}
     timeouts: frozenset[int] = frozenset()
     udp: Mapping[Frontend, frozenset[Target]] = {}
 
     @property
-    def cluster_ips(self) -> frozenset[bytes]:
-        return frozenset(entry.key for entry in self.state.elements if entry.set_name == layout.CLUSTER_IPS)
+    def claims(self) -> frozenset[Claim]:
+        return frozenset(
+            Claim(field, entry.key) for entry in self.state.elements if (field := _CLAIMED.get(entry.set_name))
+        )
 
 
 NOT_SERVED = Served(state=states.empty())
@@ -66,14 +104,22 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 class Planner:
     """Drafts Services for one node and address family."""
 
-    def __init__(self, source: Source, *, node: str, family: Family) -> None:
+    def __init__(self, source: Source, *, node: str, family: Family, look: Callable[[], Here] | None = None) -> None:
+        """`look` tells what is known of the node now; without it, that is its name."""
         self._source = source
         self._node = node
+        self._look = look or (lambda: Here(node=node))
+        self.here = self._look()
         self._family = family
         self._identities = Identities(layout.ENDPOINT_IDS, layout.RING_POSITIONS)
 
     def names(self) -> Iterable[ServiceName]:
         return self._source.names()
+
+    def look(self) -> bool:
+        """Take in what became of the node. True if Services need something else because of it."""
+        before, self.here = self.here, self._look()
+        return before.decides != self.here.decides
 
     def draft(self, name: ServiceName, old: Served, *, found: State | None = None) -> Draft:
         """Draft a Service; its ports without numbers take over what they have in `found`. Raises InvalidService."""
@@ -85,9 +131,9 @@ class Planner:
         udp: dict[Frontend, frozenset[Target]] = {}
         for port in ports:
             endpoints = model.endpoints(slices, port)
-            plans.append(self._plan(port, endpoints, assignments.get(port.name, NOBODY)))
+            plans.append(self._plan(port, endpoints, assignments))
             if port.name.protocol == "UDP":
-                udp[Frontend(port.cluster_ip, port.port)] = topology.answering(endpoints)
+                udp |= dict.fromkeys(self._frontends(port), topology.answering(endpoints))
         return Draft(
             name=name,
             old=Served(state=old.state, assignments=assignments, timeouts=old.timeouts, udp=old.udp),
@@ -110,35 +156,74 @@ class Planner:
 
     def _known(
         self, ports: Iterable[ServicePort], old: Served, found: State | None
-    ) -> Mapping[ServicePortName, Assignment]:
+    ) -> Mapping[AssignmentName, Assignment]:
         if found is None:
             return old.assignments
+        names = [(port, AssignmentName(port.name, scope)) for port in ports for scope in port.scopes]
         adopted = {
-            port.name: self._identities.adopt(restart.adopted(found, port))
-            for port in ports
-            if port.name not in old.assignments
+            name: self._identities.adopt(restart.adopted(found, port, name.scope))
+            for port, name in names
+            if name not in old.assignments
         }
         return {**old.assignments, **adopted}
 
-    def _plan(self, port: ServicePort, endpoints: tuple[Endpoint, ...], known: Assignment) -> PortPlan:
-        choice = topology.choose(endpoints, local_only=port.local_only, node=self._node)
-        assignment = self._identities.assign(
-            known,
-            [endpoint.target for endpoint in choice.usable],
-            ring=render.needs_ring(port, len(choice.usable)),
+    def _frontends(self, port: ServicePort) -> Iterator[Frontend]:
+        for address in (port.cluster_ip, *port.external_addresses):
+            yield Frontend(address, port.port)
+        if port.node_port:
+            for address in self.here.addresses:
+                yield Frontend(address, port.node_port)
+
+    def _plan(
+        self, port: ServicePort, endpoints: tuple[Endpoint, ...], known: Mapping[AssignmentName, Assignment]
+    ) -> PortPlan:
+        choice = topology.choose(endpoints, node=self._node, zone=self.here.zone)
+        assignments = {scope: self._assign(port, scope, choice.of(scope), known) for scope in port.scopes}
+        usable = (*choice.cluster, *choice.local)
+        return PortPlan(
+            port=port,
+            assignments=assignments,
+            local=frozenset(endpoint.target for endpoint in usable if topology.may_be_local(endpoint, self._node)),
+            is_served=choice.is_served,
+            allowed_sources=_allowed_sources(port, self.here.addresses),
+        )
+
+    def _assign(
+        self,
+        port: ServicePort,
+        scope: Scope,
+        endpoints: tuple[Endpoint, ...],
+        known: Mapping[AssignmentName, Assignment],
+    ) -> Assignment:
+        return self._identities.assign(
+            known.get(AssignmentName(port.name, scope), NOBODY),
+            [endpoint.target for endpoint in endpoints],
+            ring=render.needs_ring(port, scope, len(endpoints)),
             # Else the first client of every node would go to the same endpoint.
             start=zlib.crc32(f"{self._node} {port.name}".encode()),
         )
-        local = frozenset(endpoint.target for endpoint in choice.usable if topology.may_be_local(endpoint, self._node))
-        return PortPlan(port=port, assignment=assignment, local=local, refusal=choice.refusal)
+
+
+def _allowed_sources(port: ServicePort, addresses: Iterable[Address]) -> tuple[Network, ...] | None:
+    """A load balancer on the node may answer for its clients by the load balancer's own address."""
+    ranges = port.source_ranges
+    if ranges is None or not any(address in network for address in addresses for network in ranges):
+        return ranges
+    own = [ipaddress.ip_network(address) for address in port.load_balancer_ips]
+    return model.collapsed([*ranges, *own])
 
 
 def _served(plans: Iterable[PortPlan], udp: Mapping[Frontend, frozenset[Target]]) -> Served:
     rendered = tuple(plans)
-    seconds = (plan.port.affinity_seconds for plan in rendered if plan.assignment.first is not None)
+    assignments = {
+        AssignmentName(plan.port.name, scope): (plan.port, assignment)
+        for plan in rendered
+        for scope, assignment in plan.assignments.items()
+    }
+    seconds = (port.affinity_seconds for port, assignment in assignments.values() if assignment.first is not None)
     return Served(
         state=render.render(rendered),
-        assignments={plan.port.name: plan.assignment for plan in rendered},
+        assignments={name: assignment for name, (_, assignment) in assignments.items()},
         timeouts=frozenset(timeout for timeout in seconds if timeout is not None),
         udp=udp,
     )

@@ -1,10 +1,12 @@
 """The share of the table that one Service needs: a pure function of its ports, their endpoints and their numbers.
 
-A port with a choice to make, or with clients to keep, has a chain; a port with a single endpoint is an element. A port
-nobody serves is neither: its cluster IP is known, and what no chain took to an endpoint is refused.
+A port has up to two sets of endpoints, the cluster's and this node's; each frontend leads to one of them, and where
+externalTrafficPolicy is Local, clients beyond this node are led to the other. A set with a choice to make, or with
+clients to keep, has a chain; a single endpoint is an element. A port nobody serves is neither: its cluster IP is known,
+its other frontends are, and what no chain took to an endpoint is refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -13,24 +15,39 @@ from dataplane.nft.objects import Element, fit_comment
 from dataplane.nft.values import Verdict
 from proxy import layout
 from proxy import state as states
-from proxy.identities import Assignment
-from proxy.model import ServicePort, Target
+from proxy.identities import NOBODY, Assignment
+from proxy.model import Network, Scope, ServicePort, Target
 from proxy.state import ChainContent, State
-from proxy.topology import Refusal
 
 
 class PortPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides what stands in the table for one Service port. `local` are the targets that may be here."""
+    """Everything that decides what stands in the table for one Service port.
+
+    `local` are the targets that may be here. `is_served` says whether anybody in the cluster serves it.
+    `allowed_sources` None lets everybody send to its load balancer.
+    """
 
     port: ServicePort
-    assignment: Assignment
+    assignments: Mapping[Scope, Assignment]
     local: frozenset[Target] = frozenset()
-    refusal: Refusal | None = None
+    is_served: bool = True
+    allowed_sources: tuple[Network, ...] | None = None
+
+    @property
+    def is_external_served(self) -> bool:
+        return bool(self.of(Scope.CLUSTER).members)
+
+    def of(self, scope: Scope) -> Assignment:
+        return self.assignments.get(scope, NOBODY)
 
 
-def needs_ring(port: ServicePort, endpoint_count: int) -> bool:
-    """A single endpoint needs no turns, but affinity must remember who came while it was alone."""
-    return endpoint_count > 1 or (endpoint_count == 1 and port.affinity_seconds is not None)
+def needs_ring(port: ServicePort, scope: Scope, endpoint_count: int) -> bool:
+    """A single endpoint needs no turns, but affinity must remember who came while it was alone.
+
+    Only frontends with an address have a map for single endpoints.
+    """
+    is_led_by_verdict = port.node_port if scope is Scope.CLUSTER else port.external_local
+    return endpoint_count > 1 or (endpoint_count == 1 and bool(port.affinity_seconds is not None or is_led_by_verdict))
 
 
 def render(plans: Iterable[PortPlan]) -> State:
@@ -39,8 +56,11 @@ def render(plans: Iterable[PortPlan]) -> State:
     for plan in plans:
         comment = fit_comment(str(plan.port.name))
         share.add(layout.CLUSTER_IPS, _cluster_ip(plan.port))
-        _add_frontend(share, plan, comment)
-        _add_endpoints(share, plan, comment)
+        _add_chains(share, plan, comment)
+        _add_frontends(share, plan, comment)
+        for assignment in plan.assignments.values():
+            _add_endpoints(share, plan, assignment, comment)
+        _add_sources(share, plan, comment)
     return share
 
 
@@ -48,31 +68,80 @@ def _cluster_ip(port: ServicePort) -> Element:
     return Element(port.cluster_ip.packed, comment=fit_comment(str(port.name.service)))
 
 
-def _add_frontend(share: State, plan: PortPlan, comment: str) -> None:
-    key = layout.frontend(plan.port)
-    if plan.refusal is Refusal.DROP:
-        share.add(layout.SERVICES, Element(key, Verdict("drop"), comment))
-    elif plan.assignment.first is not None:
-        chain = layout.chain_name(plan.port.name)
-        share.chains[chain] = ChainContent(_rules(plan), comment)
-        share.add(layout.SERVICES, Element(key, Verdict("goto", chain), comment))
-    elif plan.assignment.members:
-        only = plan.assignment.members[0]
-        share.add(layout.SINGLE_ENDPOINT, Element(key, values.mark(only.id), comment))
+def _add_chains(share: State, plan: PortPlan, comment: str) -> None:
+    for scope, assignment in plan.assignments.items():
+        if assignment.first is not None:
+            content = ChainContent(_rules(plan.port, assignment), comment)
+            share.chains[layout.chain_name(plan.port.name, scope)] = content
 
 
-def _rules(plan: PortPlan) -> states.Rules:
-    assignment, seconds = plan.assignment, plan.port.affinity_seconds
+def _rules(port: ServicePort, assignment: Assignment) -> states.Rules:
+    seconds = port.affinity_seconds
     turn = expressions.ct_mark_set_numgen(len(assignment.members), assignment.positions.start)
     if seconds is None:
         return turn, expressions.goto(layout.PICK)
     return expressions.jump(layout.sticky_chain(seconds)), turn, expressions.goto(layout.stick_chain(seconds))
 
 
-def _add_endpoints(share: State, plan: PortPlan, comment: str) -> None:
-    for member in plan.assignment.members:
-        share.add(layout.ENDPOINTS, Element(values.mark(member.id), layout.target_value(member.target), comment))
+def _add_frontends(share: State, plan: PortPlan, comment: str) -> None:
+    port = plan.port
+    internal = Scope.LOCAL if port.local_only else Scope.CLUSTER
+    _lead(share, plan, internal, layout.frontend(port), comment)
+    for address in port.external_addresses:
+        key = layout.frontend(port, address)
+        if not plan.is_external_served:
+            share.add(layout.NO_ENDPOINTS, Element(key, comment=comment))
+            continue
+        _lead(share, plan, Scope.CLUSTER, key, comment)
+        if port.external_local:
+            share.add(layout.OUTSIDE, Element(key, _verdict(plan, Scope.LOCAL), comment))
+    if port.node_port:
+        _add_node_port(share, plan, comment)
+
+
+def _add_node_port(share: State, plan: PortPlan, comment: str) -> None:
+    key = layout.node_port(plan.port)
+    if not plan.is_external_served:
+        share.add(layout.NO_ENDPOINTS_NODE_PORTS, Element(key, comment=comment))
+        return
+    share.add(layout.NODE_PORTS, Element(key, _verdict(plan, Scope.CLUSTER), comment))
+    if plan.port.external_local:
+        share.add(layout.OUTSIDE_NODE_PORTS, Element(key, _verdict(plan, Scope.LOCAL), comment))
+
+
+def _lead(share: State, plan: PortPlan, scope: Scope, key: bytes, comment: str) -> None:
+    assignment = plan.of(scope)
+    if assignment.members and assignment.first is None:
+        share.add(layout.SINGLE_ENDPOINT, Element(key, values.mark(assignment.members[0].id), comment))
+    elif assignment.members or plan.is_served:
+        share.add(layout.SERVICES, Element(key, _verdict(plan, scope), comment))
+
+
+def _verdict(plan: PortPlan, scope: Scope) -> Verdict:
+    """Clients of a node without an endpoint must not be told that nobody is there: others serve."""
+    if not plan.of(scope).members:
+        return Verdict("drop")
+    return Verdict("goto", layout.chain_name(plan.port.name, scope))
+
+
+def _add_endpoints(share: State, plan: PortPlan, assignment: Assignment, comment: str) -> None:
+    for member in assignment.members:
+        mark = values.mark(member.id)
+        share.add(layout.ENDPOINTS, Element(mark, layout.target_value(member.target), comment))
         if member.target in plan.local:
             share.add(layout.HAIRPIN, Element(layout.hairpin_key(member.id, member.target), comment=comment))
-    for position, member in zip(plan.assignment.positions, plan.assignment.members, strict=False):
+        if plan.port.external_local and plan.port.is_external:
+            share.add(layout.KEEP_SOURCE, Element(mark, comment=comment))
+    for position, member in zip(assignment.positions, assignment.members, strict=False):
         share.add(layout.RING, Element(values.mark(position), values.mark(member.id)))
+
+
+def _add_sources(share: State, plan: PortPlan, comment: str) -> None:
+    if plan.allowed_sources is None:
+        return
+    for address in plan.port.load_balancer_ips:
+        key = layout.frontend(plan.port, address)
+        share.add(layout.FIREWALLED, Element(key, comment=comment))
+        for network in plan.allowed_sources:
+            first, last = network.network_address.packed, network.broadcast_address.packed
+            share.add(layout.ALLOWED_SOURCES, Element(key + first, comment=comment, end=key + last))

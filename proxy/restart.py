@@ -16,8 +16,8 @@ from dataplane.nft.objects import Chain, Element, InstalledRule
 from dataplane.nft.values import Verdict
 from proxy import layout
 from proxy.identities import NOBODY, Assignment, Member
-from proxy.model import ServicePort, Target
-from proxy.ruleset import Ruleset
+from proxy.model import Scope, ServicePort, Target
+from proxy.ruleset import NodeText, Ruleset
 from proxy.state import ChainContent, ElementKey, State
 
 
@@ -27,6 +27,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     layout: str
     rule_counts: Mapping[str, int]
+    node: str = ""
 
     def is_whole(self, ruleset: Ruleset) -> bool:
         """Whether the part that never changes is that of this ruleset."""
@@ -38,6 +39,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(
             seconds for seconds in candidates if _has(self.rule_counts, ruleset.affinity_rule_counts(seconds))
         )
+
+    def has_node(self, node: NodeText) -> bool:
+        """Whether the chains of node.nft are these."""
+        return self.node == node.comment and _has(self.rule_counts, node.rule_counts())
 
     @property
     def affinity_chains(self) -> frozenset[str]:
@@ -57,6 +62,7 @@ def read(nft: Nft, ruleset: Ruleset) -> Found | None:
         state=State(_elements(nft), _service_chains(chains, rules, ruleset)),
         layout=next((chain.comment for chain in chains if chain.name == layout.DISPATCH), ""),
         rule_counts={chain.name: len(rules.get(chain.name, ())) for chain in chains},
+        node=next((rule.comment for _, rule in rules.get(layout.FROM_NETWORK, ()) if rule.comment), ""),
     )
 
 
@@ -89,7 +95,7 @@ def _readable(nft: Nft, set_name: str) -> Iterator[Element]:
 def _service_chains(
     chains: Iterable[Chain], rules: Mapping[str, tuple[InstalledRule, ...]], ruleset: Ruleset
 ) -> dict[str, ChainContent]:
-    static = ruleset.rule_counts().keys()
+    static = ruleset.rule_counts().keys() | layout.NODE_CHAINS
     return {
         chain.name: ChainContent(tuple(rule.expressions for _, rule in rules.get(chain.name, ())), chain.comment)
         for chain in chains
@@ -97,14 +103,19 @@ def _service_chains(
     }
 
 
-def adopted(state: State, port: ServicePort) -> Assignment:
+def adopted(state: State, port: ServicePort, scope: Scope = Scope.CLUSTER) -> Assignment:
     """The endpoints, ids and turns of a Service port as they stand in a state; nobody if they make no sense."""
-    front = layout.frontend(port)
-    only = state.elements.get(ElementKey(layout.SINGLE_ENDPOINT, front))
-    if only is not None:
-        return _assignment([_member(state, only)], None)
-    entry = state.elements.get(ElementKey(layout.SERVICES, front))
-    content = state.chains.get(entry.value.chain) if entry and isinstance(entry.value, Verdict) else None
+    for set_name, key in layout.leads(port, scope):
+        entry = state.elements.get(ElementKey(set_name, key))
+        if entry is not None:
+            return _led_to(state, entry)
+    return NOBODY
+
+
+def _led_to(state: State, entry: Element) -> Assignment:
+    if not isinstance(entry.value, Verdict):
+        return _assignment([_member(state, entry)], None)
+    content = state.chains.get(entry.value.chain)
     turn = _turn(content) if content else None
     if turn is None or turn.modulus > len(state.elements):
         return NOBODY

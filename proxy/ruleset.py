@@ -1,4 +1,4 @@
-"""The nft text of the proxy's table: the part that stands still, from ruleset.nft and affinity.nft beside this file.
+"""The nft text of the proxy's table: the part that stands still, from ruleset.nft, node.nft and affinity.nft.
 
 The table carries the digest of the text it was made from, so that a proxy of another version knows that it must take
 over. The number of rules a chain must have is counted in the text, so that a missing one is noticed.
@@ -7,16 +7,21 @@ over. The number of rules a chain must have is counted in the text, so that a mi
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from string import Template
 from typing import Final
 
+import msgspec
+
 from dataplane.nft.objects import Family, Table
 from proxy import layout
+from proxy.here import Here
+from proxy.model import Network
 
 _ADDRESS_TYPES: Final = {Family.IP: "ipv4_addr", Family.IP6: "ipv6_addr"}
 _CHAIN: Final = re.compile(r"^\tchain (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
 _NOT_A_RULE: Final = ("type ", "comment ", "#")
+_ABSENT: Final = "\0"  # stands for what is not known; its line is left out
 
 
 class Ruleset:
@@ -25,8 +30,10 @@ class Ruleset:
     def __init__(self, family: Family) -> None:
         self.table = Table(family, layout.TABLE)
         self._affinity = _template("affinity.nft")
+        self._node = _template("node.nft")
         skeleton = _template("ruleset.nft")
-        digest = hashlib.sha256(f"{skeleton.template}\0{self._affinity.template}".encode()).hexdigest()[:16]
+        templates = (skeleton.template, self._affinity.template, self._node.template)
+        digest = _digest("\0".join(templates))
         self.layout = f"layout {digest}"
         self.skeleton = skeleton.substitute(self._names, layout=digest)
 
@@ -39,6 +46,13 @@ class Ruleset:
         """Text that makes the table anew in whatever state it is, present or not."""
         return f"table {self.table}\ndelete table {self.table}\n\n{self.skeleton}"
 
+    def node(self, here: Here) -> "NodeText":
+        """The chains that depend on this node."""
+        filled = {**self._names, **_node_parts(here, self._names["family"])}
+        digest = _digest(repr(sorted(filled.items())))
+        text = self._node.substitute(filled, digest=digest)
+        return NodeText("".join(line for line in text.splitlines(keepends=True) if _ABSENT not in line), digest)
+
     def affinity_chains(self, seconds: int) -> str:
         """Text that makes the chains of one timeout, or makes them whole again."""
         return self._affinity.substitute(self._names, seconds=seconds)
@@ -50,6 +64,53 @@ class Ruleset:
     def affinity_rule_counts(self, seconds: int) -> Mapping[str, int]:
         """How many rules each chain of one timeout must have."""
         return _rule_counts(self.affinity_chains(seconds))
+
+
+class NodeText(msgspec.Struct, frozen=True):
+    """node.nft, filled in."""
+
+    text: str
+    digest: str
+
+    @property
+    def comment(self) -> str:
+        return f"{layout.NODE_COMMENT}{self.digest}"
+
+    def rule_counts(self) -> Mapping[str, int]:
+        return _rule_counts(self.text)
+
+
+def _node_parts(here: Here, family: str) -> dict[str, str]:
+    own_pods = _own_pods(here, family)
+    # Where it is not known whose a source is, nothing is masqueraded for it.
+    keeps_source = "" if own_pods == _ABSENT else own_pods
+    return {
+        "from_pods": own_pods,
+        "nodeport_addresses": _node_ports(here, family),
+        "keeps_source": _ABSENT if here.masquerade_all else keeps_source,
+        "masqueraded": "",
+        "service_cidrs": _members(here.service_cidrs),
+    }
+
+
+def _own_pods(here: Here, family: str) -> str:
+    if here.pod_interface:
+        return f'iifname "{here.pod_interface}"'
+    return f"{family} saddr {_members(here.pod_cidrs)}" if here.pod_cidrs else _ABSENT
+
+
+def _node_ports(here: Here, family: str) -> str:
+    if any(network.prefixlen == 0 for network in here.nodeport_addresses):
+        return f"fib daddr type local {family} daddr != {'127.0.0.0/8' if family == 'ip' else '::1'}"
+    return f"{family} daddr {_members(here.nodeport_addresses)} fib daddr type local"
+
+
+def _members(networks: Iterable[Network]) -> str:
+    return f"{{ {', '.join(map(str, networks))} }}" if networks else _ABSENT
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _template(name: str) -> Template:

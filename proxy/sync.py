@@ -29,7 +29,8 @@ log = structlog.get_logger(__name__)
 # Keys beside the Services': no namespace is empty.
 RESYNC: Final = ServiceName("", "resync")
 SWEEP: Final = ServiceName("", "sweep")
-_NO_SERVICES: Final = frozenset({RESYNC, SWEEP})
+NODE: Final = ServiceName("", "node")
+_NO_SERVICES: Final = frozenset({RESYNC, SWEEP, NODE})
 
 _SWEEP_AFTER_SECONDS: Final = 1.0
 # More Services than this refused in one round: the table is not what we think it is.
@@ -66,6 +67,7 @@ class Syncer:
         self._timeout_uses: Counter[int] = Counter()
         self._unsettled: dict[ServiceName, Draft] = {}
         self._is_first_round = True
+        self._is_node_changed = False
         self._is_table_known = False
         self._operations = 0
 
@@ -93,7 +95,12 @@ class Syncer:
 
     def _round(self, keys: frozenset[ServiceName]) -> Failures:
         names = keys - _NO_SERVICES
+        self._is_node_changed |= self._planner.look()
+        if self._is_node_changed:
+            names = names.union(self._served)
+        self._writer.aim(self._planner.here)
         failures = self._update(names) if self._is_table_known else self._resync(names)
+        self._is_node_changed = False
         if SWEEP in keys:
             self._writer.sweep()
         self._writer.retire_affinity(self._timeout_uses)

@@ -78,6 +78,8 @@ def _add_elements(set_name: str, formatted: Iterable[str], table: Table) -> Iter
 def _element(set_name: str, element: Element) -> str:
     comment = f' comment "{element.comment}"' if element.comment else ""
     key, value = _KEYS[set_name](element.key), element.value
+    if element.end is not None:
+        key += f"-{ip_address(element.end[len(element.end) // 2 + 4 :])}"
     if value is None:
         return f"{key}{comment}"
     shown = str(value) if isinstance(value, Verdict) else _VALUES[set_name](value)
@@ -95,6 +97,15 @@ def _affinity_element(element: Element) -> str:
 
 def _frontend(key: bytes) -> str:
     return f"{ip_address(key[:-8])} . {_PROTOCOL_NAMES.get(key[-8], key[-8])} . {_port(key[-4:])}"
+
+
+def _node_port(key: bytes) -> str:
+    return f"{_PROTOCOL_NAMES.get(key[0], key[0])} . {_port(key[4:])}"
+
+
+def _source(key: bytes) -> str:
+    middle = len(key) // 2 + 4
+    return f"{_frontend(key[:middle])} . {ip_address(key[middle:])}"
 
 
 def _target(value: bytes) -> str:
@@ -120,6 +131,14 @@ def _port(padded: bytes) -> int:
 _KEYS: Final = {
     layout.SERVICES: _frontend,
     layout.SINGLE_ENDPOINT: _frontend,
+    layout.OUTSIDE: _frontend,
+    layout.NODE_PORTS: _node_port,
+    layout.OUTSIDE_NODE_PORTS: _node_port,
+    layout.NO_ENDPOINTS: _frontend,
+    layout.NO_ENDPOINTS_NODE_PORTS: _node_port,
+    layout.FIREWALLED: _frontend,
+    layout.ALLOWED_SOURCES: _source,
+    layout.KEEP_SOURCE: _mark,
     layout.ENDPOINTS: _mark,
     layout.RING: _mark,
     layout.CLUSTER_IPS: _address,

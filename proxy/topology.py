@@ -1,44 +1,56 @@
 """Which of a Service port's endpoints take new connections on this node.
 
 Ready endpoints do. If none is ready, those that are shutting down but still serve do, so that the last pod of a
-rollout is not cut off early. internalTrafficPolicy Local narrows the choice to this node before that fallback is made,
-and a node without a choice drops what others would serve: the client of a Local Service must not be told that nobody
-is there. Where nobody is there, connections are refused.
+rollout is not cut off early. That fallback is made for the whole cluster and for this node each by itself: a node may
+still serve with an endpoint that shuts down while others have ready ones. Topology hints narrow the cluster's endpoints
+to this node's or its zone's, never this node's own.
 """
 
 from collections.abc import Sequence
-from enum import Enum
 
 import msgspec
 
-from proxy.model import Endpoint, Target
-
-
-class Refusal(Enum):
-    """What happens to a connection no endpoint here may take."""
-
-    REJECT = "reject"
-    DROP = "drop"
+from proxy.model import Endpoint, Scope, Target
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """The usable endpoints in the order given; `refusal` is set exactly when there are none."""
+    """The usable endpoints of each scope in the order given; `is_served` says whether there is any in the cluster.
 
-    usable: tuple[Endpoint, ...]
-    refusal: Refusal | None = None
+    A client that finds nobody in its scope is dropped if somebody serves elsewhere, and refused if nobody does.
+    """
+
+    cluster: tuple[Endpoint, ...]
+    local: tuple[Endpoint, ...]
+    is_served: bool
+
+    def of(self, scope: Scope) -> tuple[Endpoint, ...]:
+        return self.cluster if scope is Scope.CLUSTER else self.local
 
 
-def choose(endpoints: Sequence[Endpoint], *, local_only: bool, node: str) -> Choice:
-    """Choose for the cluster IP; `node` is the name of the node this runs on."""
-    candidates = [endpoint for endpoint in endpoints if endpoint.node == node] if local_only else endpoints
-    if usable := _usable(candidates):
-        return Choice(usable)
-    return Choice((), Refusal.DROP if _usable(endpoints) else Refusal.REJECT)
-
-
-def _usable(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+def choose(endpoints: Sequence[Endpoint], *, node: str, zone: str = "") -> Choice:
+    """Choose on the node of this name and zone."""
     ready = tuple(endpoint for endpoint in endpoints if endpoint.ready)
-    return ready or tuple(endpoint for endpoint in endpoints if endpoint.serving and endpoint.terminating)
+    cluster = _near(ready, node, zone) or _leaving(endpoints)
+    here = tuple(endpoint for endpoint in endpoints if endpoint.node == node)
+    local = tuple(endpoint for endpoint in here if endpoint.ready) or _leaving(here)
+    return Choice(cluster, local, is_served=bool(cluster))
+
+
+def _leaving(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    return tuple(endpoint for endpoint in endpoints if endpoint.serving and endpoint.terminating)
+
+
+def _near(ready: tuple[Endpoint, ...], node: str, zone: str) -> tuple[Endpoint, ...]:
+    """Hints count only when every ready endpoint has one: else somebody would be left to nobody."""
+    if ready and all(endpoint.node_hints for endpoint in ready):
+        same_node = tuple(endpoint for endpoint in ready if node in endpoint.node_hints)
+        if same_node:
+            return same_node
+    if zone and all(endpoint.zone_hints for endpoint in ready):
+        same_zone = tuple(endpoint for endpoint in ready if zone in endpoint.zone_hints)
+        if same_zone:
+            return same_zone
+    return ready
 
 
 def may_be_local(endpoint: Endpoint, node: str) -> bool:

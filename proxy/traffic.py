@@ -30,13 +30,16 @@ class Traffic:
     def observe(self, counts: Mapping[int, int], served: Mapping[ServiceName, Served]) -> None:
         """Take in a reading of the kernel's counts by endpoint id."""
         owners = dict(_owners(served))
-        ports = (port for service in served.values() for port in service.assignments)
+        ports = (name.port for service in served.values() for name in service.assignments)
         self.ports = {port: self.ports.get(port, 0) for port in ports}
         self._seen = {number: count for number, count in self._seen.items() if number in owners}
         for number, owner in owners.items():
             # An id that a reading beside a change missed keeps what was seen of it.
             self._add(number, owner, counts.get(number, self._seen.get(number, 0)))
-        self.endpoints = {owner: self._seen[number] for number, owner in owners.items()}
+        self.endpoints = {}
+        for number, owner in owners.items():
+            # An endpoint has an id of its own among those of this node.
+            self.endpoints[owner] = self.endpoints.get(owner, 0) + self._seen[number]
 
     def _add(self, number: int, owner: Owner, count: int) -> None:
         before = self._seen.get(number, 0)
@@ -47,6 +50,6 @@ class Traffic:
 
 def _owners(served: Mapping[ServiceName, Served]) -> Iterator[tuple[int, Owner]]:
     for service in served.values():
-        for port, assignment in service.assignments.items():
+        for name, assignment in service.assignments.items():
             for member in assignment.members:
-                yield member.id, Owner(port, member.target)
+                yield member.id, Owner(name.port, member.target)

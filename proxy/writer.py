@@ -11,9 +11,10 @@ from dataplane.nft.interface import Nft, TransactionFailed
 from dataplane.nft.objects import DeleteChain, Element, Operation
 from proxy import layout, text
 from proxy import state as states
+from proxy.here import Here
 from proxy.planning import Draft
 from proxy.restart import Found
-from proxy.ruleset import Ruleset
+from proxy.ruleset import NodeText, Ruleset
 from proxy.state import State
 
 
@@ -46,11 +47,17 @@ class Writer:
         self._nft = nft
         self._ruleset = ruleset
         self._timeouts: frozenset[int] = frozenset()
+        self._node_wanted = ruleset.node(Here(node=""))
+        self._node_loaded: NodeText | None = None
         self._stale: set[str] = set()
 
     @property
     def has_stale_chains(self) -> bool:
         return bool(self._stale)
+
+    def aim(self, here: Here) -> None:
+        """From the next write on, the table is that of this node."""
+        self._node_wanted = self._ruleset.node(here)
 
     def write(self, drafts: Sequence[Draft]) -> int:
         """Commit drafts and return how many operations it took.
@@ -59,6 +66,7 @@ class Writer:
         still needed. Raises TransactionFailed, TableMissing, TableChanged when nothing was changed, and LeftoversRemain.
         """
         self._ensure_affinity(_timeouts(drafts) - self._timeouts)
+        self._ensure_node()
         old = states.union(draft.old.state for draft in drafts)
         new = states.union(draft.new.state for draft in drafts)
         operations = states.diff(old, new, self._handles(old, new))
@@ -83,7 +91,8 @@ class Writer:
 
     def begin(self) -> None:
         """Make the table anew, without Services."""
-        self._nft.load(self._ruleset.replacement)
+        self._nft.load(f"{self._ruleset.replacement}\n{self._node_wanted.text}")
+        self._node_loaded = self._node_wanted
         self._timeouts, self._stale = frozenset(), set()
 
     def replace(self, drafts: Sequence[Draft], affinity: Iterable[Element]) -> int:
@@ -91,17 +100,20 @@ class Writer:
         table, timeouts = self._ruleset.table, _timeouts(drafts)
         parts = (
             self._ruleset.replacement,
+            self._node_wanted.text,
             *(self._ruleset.affinity_chains(seconds) for seconds in sorted(timeouts)),
             text.format_state(states.union(draft.new.state for draft in drafts), table),
             text.format_affinity(affinity, table),
         )
         self._nft.load("\n".join(parts))
+        self._node_loaded = self._node_wanted
         self._timeouts, self._stale = timeouts, set()
         return 1
 
     def adopt(self, found: Found) -> None:
         """Go on with a table that is there."""
         self._timeouts = found.timeouts(self._ruleset)
+        self._node_loaded = self._node_wanted if found.has_node(self._node_wanted) else None
         self._stale = set(found.affinity_chains - layout.affinity_chains(self._timeouts))
 
     def retire_affinity(self, in_use: Iterable[int]) -> None:
@@ -138,6 +150,11 @@ class Writer:
             self._nft.load(self._ruleset.affinity_chains(seconds))
             self._timeouts |= {seconds}
             self._stale -= layout.affinity_chains([seconds])
+
+    def _ensure_node(self) -> None:
+        if self._node_loaded != self._node_wanted:
+            self._nft.load(self._node_wanted.text)
+            self._node_loaded = self._node_wanted
 
     def _handles(self, old: State, new: State) -> Mapping[str, tuple[int, ...]]:
         handles: dict[str, tuple[int, ...]] = {}

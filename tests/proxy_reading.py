@@ -3,12 +3,14 @@
 It raises on anything dangling, so reading a table is a check of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from dataplane.nft import values
 from dataplane.nft.expressions import NumgenIncrement, SetVerdict
 from dataplane.nft.interface import Nft
+from proxy import layout
 
 _PROTOCOLS = {6: "TCP", 17: "UDP", 132: "SCTP"}
 
@@ -36,22 +38,32 @@ class Way:
 
 
 class Reading:
-    """One reading of a table."""
+    """One reading of a table. `ways` is what this node's pods meet, `outside` what others meet instead."""
 
     def __init__(self, nft: Nft) -> None:
-        sets = ("services", "single-endpoint", "endpoints", "ring", "cluster-ips", "hairpin")
-        self._sets = {name: {element.key: element for element in nft.elements(name)} for name in sets}
+        self._sets = {name: {element.key: element for element in nft.elements(name)} for name in layout.WRITTEN}
         self._rules = nft.all_rules()
+        self._met: dict[tuple[bytes, ...], bool] = {}
         self.chains = frozenset(chain.name for chain in nft.chains())
         self.cluster_ips = frozenset(str(ip_address(key)) for key in self._sets["cluster-ips"])
         self.ids = {key: _target(element.value) for key, element in self._sets["endpoints"].items()}
         self.positions = {values.mark_number(key): element.value for key, element in self._sets["ring"].items()}
         self.hairpin = frozenset(f"{self.ids[key[:4]]} {ip_address(key[4:])}" for key in self._sets["hairpin"])
-        self.ways = {_front(key): self._way(element.value) for key, element in self._sets["services"].items()}
+        self.keep_source = frozenset(self.ids[key] for key in self._sets["keep-source"])
+        self.outside = self._ways("outside", _front)
+        self.node_ports = self._ways("nodeports", _node_port)
+        self.outside_node_ports = self._ways("outside-nodeports", _node_port)
+        self.refused = {_front(key) for key in self._sets["no-endpoints"]}
+        self.refused_node_ports = {_node_port(key) for key in self._sets["no-endpoints-nodeports"]}
+        self.ways = self._ways("services", _front)
         for key, element in self._sets["single-endpoint"].items():
             assert _front(key) not in self.ways, "a Service port stands in both maps"
             self.ways[_front(key)] = Way((self.ids[element.value],))
+            self._met[element.value,] = False
         self._check_nothing_is_unused()
+
+    def _ways(self, name: str, front: Callable) -> dict:
+        return {front(key): self._way(element.value) for key, element in self._sets[name].items()}
 
     def _way(self, verdict: values.Verdict) -> Way:
         if verdict.kind == "drop":
@@ -59,18 +71,14 @@ class Reading:
         assert verdict.chain in self.chains
         expressions = [expression for _, rule in self._rules[verdict.chain] for expression in rule.expressions]
         (turn,) = [expression for expression in expressions if isinstance(expression, NumgenIncrement)]
-        ids = [self.positions[position] for position in range(turn.offset, turn.offset + turn.modulus)]
+        ids = tuple(self.positions[position] for position in range(turn.offset, turn.offset + turn.modulus))
         jumps = [expression.verdict.chain for expression in expressions if isinstance(expression, SetVerdict)]
+        self._met[ids] = True
         return Way(tuple(self.ids[one] for one in ids), _affinity(jumps))
 
     def _check_nothing_is_unused(self) -> None:
-        assert len(self.positions) == sum(len(way.turns) for way in self.ways.values() if self._has_ring(way))
-        used = sum(len(way.turns) for way in self.ways.values())
-        assert len(self.ids) == used
-
-    @staticmethod
-    def _has_ring(way: Way) -> bool:
-        return len(way.turns) > 1 or way.affinity is not None
+        assert len(self.positions) == sum(len(ids) for ids, has_ring in self._met.items() if has_ring)
+        assert self.ids.keys() == {one for ids in self._met for one in ids}
 
 
 def _affinity(jumps: list[str]) -> int | None:
@@ -84,6 +92,10 @@ def _affinity(jumps: list[str]) -> int | None:
 
 def _front(key: bytes) -> Front:
     return Front(str(ip_address(key[:-8])), _PROTOCOLS[key[-8]], int.from_bytes(key[-4:-2], "big"))
+
+
+def _node_port(key: bytes) -> tuple[str, int]:
+    return _PROTOCOLS[key[0]], int.from_bytes(key[4:6], "big")
 
 
 def _target(value: bytes) -> str:

@@ -3,7 +3,7 @@
     client 10.244.1.2 ─┐                                 ┌─ 10.244.2.6 remote, on another node
     a 10.244.1.3       ├─ bridge 10.244.1.1 │ node │ ───┘
     b 10.244.1.4       │
-    c 10.244.1.5      ─┘
+    c 10.244.1.5      ─┘                               └─ 192.0.2.2 outside, 192.0.2.1 is the node
 
 Every pod answers on 8080 and 8081, TCP and UDP, with its name and the client's address.
 """
@@ -15,11 +15,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
+
+import msgspec
 
 from dataplane.conntrack import Conntrack
 from dataplane.nft.linux import LinuxNft
 from proxy.flows import StaleFlows
+from proxy.here import Here
 from proxy.planning import Planner
+from proxy.sync import NODE as NODE_KEY
 from proxy.sync import RESYNC, SWEEP, Syncer
 from tests.namespaces import Namespace, connect, namespace
 from tests.services import RULESET, World
@@ -28,6 +33,16 @@ from tests.waiting import eventually
 PODS = {"client": "10.244.1.2", "a": "10.244.1.3", "b": "10.244.1.4", "c": "10.244.1.5"}
 REMOTE = "10.244.2.6"
 GATEWAY = "10.244.1.1"
+OUTSIDE = "192.0.2.2"
+NODE = "192.0.2.1"
+HERE = Here(
+    node="node1",
+    zone="zone1",
+    addresses=(ip_address(NODE),),
+    nodeport_addresses=(ip_network(NODE),),
+    pod_cidrs=(ip_network("10.244.1.0/24"),),
+    service_cidrs=(ip_network("10.96.0.0/16"),),
+)
 PORTS = (8080, 8081)
 
 
@@ -38,6 +53,7 @@ class ServiceNode:
         self.node = node
         self.pods = pods
         self.world = World()
+        self.here = HERE
         self._netns = os.open(node.path, os.O_RDONLY)
         stack.callback(os.close, self._netns)
         self.nft = LinuxNft(RULESET.table, netns_fd=self._netns)
@@ -53,7 +69,7 @@ class ServiceNode:
         self.syncer = Syncer(
             self.nft,
             RULESET,
-            Planner(self.world, node="node1", family="IPv4"),
+            Planner(self.world, node="node1", family="IPv4", look=lambda: self.here),
             later=lambda key, seconds: self.later.append(key),
             expect_udp=self.flows.expect,
         )
@@ -62,6 +78,11 @@ class ServiceNode:
     def sync(self, *names) -> None:
         self.syncer.sync(frozenset(names))
         self.flows.run_due()
+
+    def look(self, **changed: object) -> None:
+        """The node is another from now on."""
+        self.here = msgspec.structs.replace(self.here, **changed)
+        self.sync(NODE_KEY)
 
     def sweep(self) -> None:
         while self.later:
@@ -72,7 +93,8 @@ class ServiceNode:
         self.sync(self.world.put(*given))
 
     def clear(self) -> None:
-        """Forget all Services, connections and clients."""
+        """Forget all Services, connections and clients, and what was said of the node."""
+        self.here = HERE
         self.sync(*[self.world.remove(name) for name in self.world.names()])
         self.sweep()
         self.node.run("nft", "flush", "map", "ip", "podwire-proxy", "affinity")
@@ -128,7 +150,7 @@ def seconds_until(error: type[OSError], function: Callable[[], object]) -> float
 def service_node() -> Iterator[ServiceNode]:
     with contextlib.ExitStack() as stack:
         node = stack.enter_context(namespace("node"))
-        pods = {name: stack.enter_context(namespace(name)) for name in (*PODS, "remote")}
+        pods = {name: stack.enter_context(namespace(name)) for name in (*PODS, "remote", "outside")}
         _wire(node, pods)
         stop = threading.Event()
         servers = [server for name in ("a", "b", "c", "remote") for server in _serve(pods[name], name, stop)]
@@ -154,6 +176,8 @@ def _wire(node: Namespace, pods: dict[str, Namespace]) -> None:
         pod.run("ip", "route", "add", "default", "via", GATEWAY)
     connect(node, "10.244.2.1/24", pods["remote"], f"{REMOTE}/24")
     pods["remote"].run("ip", "route", "add", "default", "via", "10.244.2.1")
+    connect(node, f"{NODE}/24", pods["outside"], f"{OUTSIDE}/24", device="uplink")
+    pods["outside"].run("ip", "route", "add", "default", "via", NODE)
     # Where packets to an unserved cluster IP would go.
     node.run("ip", "route", "add", "default", "via", REMOTE)
     node.run("sysctl", "-qw", "net.ipv4.ip_forward=1")

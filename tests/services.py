@@ -25,9 +25,10 @@ def service(
     ports: Iterable[tuple] = ((80, "http"),),
     affinity: int | None = None,
     labels: dict[str, str] | None = None,
+    ingress: Iterable[objects.LoadBalancerIngress | str] = (),
     **spec: object,
 ) -> objects.Service:
-    """A Service of namespace default; `ports` are (port, name[, protocol])."""
+    """A Service of namespace default; `ports` are (port, name[, protocol[, node port]])."""
     if affinity is not None:
         client_ip = objects.ClientIPConfig(timeout_seconds=affinity)
         spec["session_affinity"] = "ClientIP"
@@ -37,12 +38,19 @@ def service(
         spec=objects.ServiceSpec(
             cluster_ip=cluster_ip,
             ports=tuple(
-                objects.ServicePort(port=port, name=port_name, protocol=(protocol or ["TCP"])[0])
-                for port, port_name, *protocol in ports
+                objects.ServicePort(
+                    port=port, name=port_name, protocol=(more or ["TCP"])[0], node_port=more[1] if more[1:] else 0
+                )
+                for port, port_name, *more in ports
             ),
             **spec,
         ),
+        status=objects.ServiceStatus(load_balancer=objects.LoadBalancerStatus(ingress=tuple(map(_ingress, ingress)))),
     )
+
+
+def _ingress(given: objects.LoadBalancerIngress | str) -> objects.LoadBalancerIngress:
+    return objects.LoadBalancerIngress(ip=given) if isinstance(given, str) else given
 
 
 def endpoint(address: str, *, node: str | None = "node1", **conditions: bool) -> objects.Endpoint:
@@ -108,10 +116,28 @@ _SHAPES = (
     SetShape(layout.RING, 4, 4),
     SetShape(layout.AFFINITY, 16, 4, timeouts=True),
     SetShape(layout.CLUSTER_IPS, 4),
+    SetShape(layout.OUTSIDE, 12, verdicts=True),
+    SetShape(layout.NODE_PORTS, 8, verdicts=True),
+    SetShape(layout.OUTSIDE_NODE_PORTS, 8, verdicts=True),
+    SetShape(layout.NO_ENDPOINTS, 12),
+    SetShape(layout.NO_ENDPOINTS_NODE_PORTS, 8),
+    SetShape(layout.FIREWALLED, 12),
+    SetShape(layout.ALLOWED_SOURCES, 16),
+    SetShape(layout.KEEP_SOURCE, 4),
     SetShape(layout.HAIRPIN, 8),
 )
 _CHAIN = re.compile(r"^\tchain (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
-_BASE_CHAINS = ("prerouting", "output", "postrouting", "forward", "filter-output")
+_BASE_CHAINS = (
+    "prerouting",
+    "output",
+    "postrouting",
+    "input",
+    "forward",
+    "filter-output",
+    "firewall-prerouting",
+    "firewall-output",
+)
+_NODE = re.compile(r'comment "(node [0-9a-f]+)"')
 _STATIC = (Other("static", b""),)
 
 
@@ -138,7 +164,8 @@ class FakeTable(FakeNft):
         self._skeleton_chains = tuple(declared)
         super().load(ruleset)
         for chain, count in declared.items():
-            self.commit([FlushChain(chain), *[AddRule(Rule(chain, _STATIC))] * count])
+            comment = found[1] if chain == layout.FROM_NETWORK and (found := _NODE.search(ruleset)) else ""
+            self.commit([FlushChain(chain), *[AddRule(Rule(chain, _STATIC, comment))] * count])
             del self.committed[-1]
 
     def chains(self) -> tuple[Chain, ...]:

@@ -333,6 +333,7 @@ def test_a_udp_socket_is_refused_when_the_last_endpoint_is_gone(node):
 
 
 def test_a_udp_socket_older_than_its_service_is_answered(node):
+    node.look(service_cidrs=())
     with node.udp_socket("client") as opened:
         opened.sendto(b"?", (DNS, 53))
         eventually(lambda: DNS in node.node.run("conntrack", "-L", "-p", "udp"))
