@@ -10,7 +10,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import cni_latency, service_load
+from tests.bench import cni_latency, ipam_scale, service_load
 from tests.bench.timing import Comparison
 
 REPORT = Path("build/bench.json")
@@ -22,7 +22,7 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     console = Console(width=max(110, Console().width))
     results: list[Comparison] = []
-    for section in (service_load, cni_latency):
+    for section in (service_load, cni_latency, ipam_scale):
         console.print(f"[bold]{section.TITLE}[/bold]")
         for result in section.measure():
             console.print(f"  {result.name}: {result.ratio:.3g} × the peer")
