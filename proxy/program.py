@@ -25,13 +25,16 @@ from proxy import model
 from proxy.events import Recorder
 from proxy.flows import Connections, StaleFlows
 from proxy.health import Health
+from proxy.here import Settings
+from proxy.health_check_ports import HealthCheckPorts
 from proxy.inputs import Inputs
 from proxy.metrics import Metrics
 from proxy.model import ServiceName
 from proxy.planning import Planner, Served
 from proxy.rounds import Rounds
 from proxy.ruleset import Ruleset
-from proxy.sync import RESYNC, Syncer
+from proxy.surroundings import Surroundings
+from proxy.sync import NODE, RESYNC, Syncer
 from proxy.trouble import Trouble, on_node
 
 log = structlog.get_logger(__name__)
@@ -42,7 +45,8 @@ _STOP_SECONDS: Final = 5.0
 class Proxy:
     """Serves the Services of one address family on this node, from `start` to `stop`; the table outlives it."""
 
-    def __init__(self, client: Client, nft: Nft, connections: Connections, *, node: str) -> None:
+    def __init__(self, client: Client, nft: Nft, connections: Connections, settings: Settings) -> None:
+        node = settings.node
         self.health = Health()
         self.metrics = Metrics()
         self._services: Informer[objects.Service] = Informer(
@@ -59,13 +63,16 @@ class Proxy:
             client, NODES, objects.Node, field_selector=f"metadata.name={node}"
         )
         self._loop: ControlLoop[ServiceName] = ControlLoop("services")
+        self._surroundings = Surroundings(
+            client, self._nodes, settings, family="IPv4", changed=lambda: self._loop.mark(NODE)
+        )
         self._flows = StaleFlows(connections)
         self._nft = nft
-        inputs = Inputs(self._services.cache, self._slices.cache, self._loop.mark)
+        inputs = Inputs(self._services.cache, self._slices.cache, self._mark)
         self._syncer = Syncer(
             nft,
             Ruleset(Family.IP),
-            Planner(inputs, node=node, family="IPv4"),
+            Planner(inputs, node=node, family="IPv4", look=self._surroundings.look),
             later=lambda key, seconds: self._loop.mark(key, after=seconds),
             expect_udp=self._flows.expect,
         )
@@ -78,9 +85,17 @@ class Proxy:
         self._services.cache.subscribe(self._rounds.on_service)
         self._slices.cache.subscribe(self._rounds.on_endpoint_slice)
         self._nodes.cache.subscribe(lambda _, node: self.health.node_is(node))
+        self._health_checks = HealthCheckPorts(
+            inputs, self.health, node=node, family="IPv4", tell=trouble.about_service
+        )
         self._monitor: Monitor = nft.monitor()
         self._stopping = threading.Event()
-        runs = (("services", self._run), ("udp-flows", self._flows.run), ("monitor", self._watch_table))
+        runs = (
+            ("services", self._run),
+            ("udp-flows", self._flows.run),
+            ("health-check-ports", self._health_checks.run),
+            ("monitor", self._watch_table),
+        )
         self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in runs]
 
     def served(self) -> Mapping[ServiceName, Served]:
@@ -92,6 +107,7 @@ class Proxy:
         self._services.start()
         self._slices.start()
         self._nodes.start()
+        self._surroundings.start()
         for thread in self._threads:
             thread.start()
 
@@ -100,20 +116,27 @@ class Proxy:
         self._stopping.set()
         self._loop.stop()
         self._flows.stop()
+        self._health_checks.stop()
         self._monitor.stop()
         self._services.stop()
         self._slices.stop()
         self._nodes.stop()
+        self._surroundings.stop()
         self.events.stop()
         for thread in self._threads:
             thread.join(_STOP_SECONDS)
         self._monitor.close()
+
+    def _mark(self, name: ServiceName) -> None:
+        self._loop.mark(name)
+        self._health_checks.mark(name)
 
     def _run(self) -> None:
         for cache in (self._services.cache, self._slices.cache):
             while not cache.synced.wait(0.1):
                 if self._stopping.is_set():
                     return
+        self._surroundings.wait()
         self._loop.mark(RESYNC)
         self._loop.run(self._rounds.sync)
 
