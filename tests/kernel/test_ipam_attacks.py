@@ -63,7 +63,7 @@ def come_and_go(directory, number):
         turn = 0
         while True:
             turn += 1
-            lease = leases.assign(POOLS, claim(f"{number}-{turn}"))
+            lease = leases.assign(POOLS, claim(f"{os.getpid()}-{number}-{turn}"))
             leases.activate(lease)
             leases.release(lease)
 
