@@ -131,9 +131,9 @@ def markdown(cards: Sequence[Scorecard]) -> str:
         rows.append(
             f"| {' | '.join((f'`{first.id}`', *map(_cell, (first.clause, first.done, first.expected)), *verdicts))} |"
         )
-    totals = " | ".join(f"{card.count(Verdict.PASS)} of {len(card.findings)}" for card in cards)
+    totals = " | ".join(map(_sum, cards))
     return "\n".join(
-        (head, *rows, f"| passed | | | | {totals} |", "", *(line for card in cards for line in _failures(card)))
+        (head, *rows, f"| **all** | | | | {totals} |", "", *(line for card in cards for line in _failures(card)))
     )
 
 

@@ -5,6 +5,7 @@ Whether an address came back is seen from outside with a pool of one: the next p
 
 import contextlib
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def checks() -> Iterator[Check]:
     yield Check(
         id="del.after-killed-add",
         clause="practice: a runtime's time-out kills the plugin",
-        done=f"{_KILLS} ADDs killed at different moments, each followed by DEL; then an ADD, pool of 1",
+        done=f"{_KILLS} ADDs killed, each a bit later and followed by DEL; then an ADD, pool of 1",
         expected="every DEL and the ADD succeed; no link left over",
         run=_killed,
     )
@@ -161,15 +162,25 @@ def _lead(path: Path, target: str) -> None:
 def _killed(world: World) -> Outcome:
     conf = confs.with_addresses(world.conf(), 1)
     before, problems = world.node.ports(), list[str]()
+    whole = _seconds_of_add(world)
     for moment in range(_KILLS):
         pod = world.pod()
-        _add_killed(world, pod, conf, after=0.01 * 1.8**moment)
+        _add_killed(world, pod, conf, after=whole * (moment + 0.5) / _KILLS)
         gone = world.call("DEL", pod, conf=conf)
         problems += [f"DEL: {problem}" for problem in judge.success(gone)]
         problems += [f"the pod kept {name}" for name in sorted(pod.ports())]
     problems += world.node.kept(before)
     again = world.call("ADD", world.pod(), conf=conf)
     return outcome(f"then ADD: {again}", problems + [f"then ADD: {problem}" for problem in judge.success(again)])
+
+
+def _seconds_of_add(world: World) -> float:
+    pod, conf = world.pod(), world.conf(network="timed")
+    start = time.monotonic()
+    added(world, pod, conf)
+    seconds = time.monotonic() - start
+    world.call("DEL", pod, conf=conf)
+    return seconds
 
 
 def _add_killed(world: World, pod: place.Place, conf: Conf, *, after: float) -> None:
