@@ -6,11 +6,12 @@ names the key, its value and what to write instead.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from cni import wire_types
 from cni.spec import invalid, parse_version
+from dataplane.netlink.objects import PLAIN, RouteOptions, Scope
 from ipam.address import Address, Network
 from ipam.pool import Pool, PoolTooSmall, first_overlap, usable
 
@@ -28,11 +29,18 @@ class PodRoute:
 
     destination: Network
     gateway: Address | None
+    scope: Scope | None = None
+    options: RouteOptions = PLAIN
 
     @classmethod
     def parse(cls, route: wire_types.Route) -> "PodRoute":
         """Raises ValueError."""
-        return cls(destination=ip_network(route.dst), gateway=ip_address(route.gw) if route.gw else None)
+        return cls(
+            destination=ip_network(route.dst),
+            gateway=ip_address(route.gw) if route.gw else None,
+            scope=None if route.scope is None else Scope(route.scope),
+            options=RouteOptions(mtu=route.mtu, advmss=route.advmss, priority=route.priority, table=route.table),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +157,10 @@ def _route(field: str, route: wire_types.Route, families: set[int]) -> PodRoute:
             f"{field}.dst", route.dst, f"a pod of this network has no {family} address; add a range or remove it"
         )
     gateway = parse_address(f"{field}.gw", route.gw, destination.version) if route.gw else None
-    return PodRoute(destination=destination, gateway=gateway)
+    if route.scope not in {None, *Scope}:
+        listed = ", ".join(f"{scope.value} ({scope.name.lower()})" for scope in Scope)
+        raise invalid(f"{field}.scope", route.scope, f"must be one of {listed}")
+    return replace(PodRoute.parse(route), destination=destination, gateway=gateway)
 
 
 def parse_network(field: str, text: str, version: int | None = None) -> Network:

@@ -3,11 +3,11 @@
 0.1.0, 0.2.0     ip4 {ip, gateway, routes}
 0.3.0 … 0.4.0    interfaces, ips [{version, …}], routes
 1.0.0            the same without ips[].version
-1.1.0            interfaces say their mtu as well
+1.1.0            interfaces say their mtu, routes their mtu, advmss, priority, table and scope
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cni import wiring
@@ -63,7 +63,7 @@ def to_dict(result: Result, version: str, earlier: Mapping[str, Any]) -> dict[st
             *(earlier.get("ips") or ()),
             *(address(each, number, len(interfaces) - 1) for each in result.addresses),
         ],
-        "routes": [*(earlier.get("routes") or ()), *map(route, result.routes)],
+        "routes": [*(earlier.get("routes") or ()), *(route(each, number) for each in result.routes)],
     }
     dns = {**(earlier.get("dns") or {}), **result.dns}
     return {**shown, "dns": dns} if dns else shown
@@ -89,9 +89,14 @@ def _flat(given: LeasedAddress, routes: Sequence[PodRoute]) -> dict[str, Any]:
     return {"ip": str(given.interface), **gateway, "routes": own}
 
 
-def route(route: PodRoute) -> dict[str, str]:
-    shown = {"dst": str(route.destination)}
-    return {**shown, "gw": str(route.gateway)} if route.gateway else shown
+def route(route: PodRoute, version: Version = (1, 0, 0)) -> dict[str, str | int]:
+    shown: dict[str, str | int] = {"dst": str(route.destination)}
+    if route.gateway:
+        shown["gw"] = str(route.gateway)
+    if version < (1, 1, 0):
+        return shown
+    options = {**asdict(route.options), "scope": None if route.scope is None else route.scope.value}
+    return {**shown, **{name: value for name, value in options.items() if value is not None}}
 
 
 def _interface(interface: Interface, version: Version) -> dict[str, str | int]:

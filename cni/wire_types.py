@@ -1,6 +1,6 @@
 """The configuration's shape on the wire, with the specification's spelling and this plugin's defaults."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -15,9 +15,17 @@ class Range(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     exclude: list[str] = []
 
 
+Number = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     dst: str
     gw: str | None = None
+    mtu: Number | None = None
+    advmss: Number | None = None
+    priority: Number | None = None
+    table: Number | None = None
+    scope: Number | None = None
 
 
 class Ipam(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -93,6 +93,8 @@ def pod_routes(routes: Sequence[PodRoute], lease: Lease) -> tuple[Route, ...]:
             destination=route.destination,
             gateway=route.gateway or lease.gateway_of(route.destination.version),
             device=lease.claim.attachment.ifname,
+            scope=route.scope,
+            options=route.options,
         )
         for route in routes
     )

@@ -14,6 +14,7 @@ from cni.delegation import Delegate
 from cni.environment import Environment
 from cni.host import Host
 from cni.spec import CniError, Code, Command
+from dataplane.netlink.constants import RT_TABLE_MAIN
 from dataplane.netlink.interface import Netlink
 from ipam.lease import Attachment, Lease, State
 from ipam.pool import Pool
@@ -94,7 +95,9 @@ def _pod_problems(previous: wire_types.PreviousResult, lease: Lease, inside: Net
 def _route_problems(previous: wire_types.PreviousResult, inside: Netlink) -> Iterator[str]:
     held = [(str(route.destination), str(route.gateway)) for route in inside.routes()]
     for route in previous.routes or ():
-        if not any(destination == route.dst and route.gw in {None, gateway} for destination, gateway in held):
+        if route.table in {None, RT_TABLE_MAIN} and not any(
+            destination == route.dst and route.gw in {None, gateway} for destination, gateway in held
+        ):
             yield f"the pod has no route to {route.dst}" + (f" via {route.gw}" if route.gw else "")
 
 

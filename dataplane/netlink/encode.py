@@ -34,15 +34,19 @@ from dataplane.netlink.constants import (
     RT_TABLE_MAIN,
     RTA_DST,
     RTA_GATEWAY,
+    RTA_METRICS,
     RTA_OIF,
     RTA_PREFSRC,
+    RTA_PRIORITY,
     RTA_TABLE,
+    RTAX_ADVMSS,
+    RTAX_MTU,
     RTEXT_FILTER_SKIP_STATS,
     RTMSG,
     RTN_UNICAST,
     VETH_INFO_PEER,
 )
-from dataplane.netlink.objects import Address, Bridge, Interface, InterfaceAddress, Route, Scope, VethPair
+from dataplane.netlink.objects import Address, Bridge, Interface, InterfaceAddress, Route, RouteOptions, Scope, VethPair
 
 _ATTRIBUTE = struct.Struct("=HH")
 _U32 = struct.Struct("=I")
@@ -152,7 +156,9 @@ def route(route: Route, device: int | None) -> bytes:
     """`device` is the index of the link it leads through."""
     family, length = _FAMILIES[route.destination.version], route.destination.prefixlen
     scope = int(route.scope or Scope.UNIVERSE)
-    header = RTMSG.pack(family, length, 0, 0, RT_TABLE_MAIN, int(route.protocol), scope, RTN_UNICAST, 0)
+    table = route.options.table or RT_TABLE_MAIN
+    # The header has 8 bits for the table, the attribute 32.
+    header = RTMSG.pack(family, length, 0, 0, table & 0xFF, int(route.protocol), scope, RTN_UNICAST, 0)
     attributes = [attribute(RTA_DST, route.destination.network_address.packed)]
     if route.gateway:
         attributes.append(attribute(RTA_GATEWAY, route.gateway.packed))
@@ -160,7 +166,15 @@ def route(route: Route, device: int | None) -> bytes:
         attributes.append(_number(RTA_OIF, device))
     if route.source:
         attributes.append(attribute(RTA_PREFSRC, route.source.packed))
-    return header + b"".join(attributes)
+    return header + b"".join(attributes) + _number(RTA_TABLE, table) + _options(route.options)
+
+
+def _options(options: RouteOptions) -> bytes:
+    metrics = b"".join(
+        _number(kind, value) for kind, value in ((RTAX_MTU, options.mtu), (RTAX_ADVMSS, options.advmss)) if value
+    )
+    priority = b"" if options.priority is None else _number(RTA_PRIORITY, options.priority)
+    return priority + (attribute(RTA_METRICS, metrics) if metrics else b"")
 
 
 def route_to(address: Address) -> bytes:

@@ -3,7 +3,7 @@
 Pure. What is read back compares equal to what was asked for, so that desired and actual can be compared as sets.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import (
     IPv4Address,
@@ -97,8 +97,21 @@ class InterfaceAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RouteOptions:
+    """What a route may ask for beyond its way. It is not read back: the kernel fills in what nobody asked for."""
+
+    mtu: int | None = None
+    advmss: int | None = None
+    priority: int | None = None
+    table: int | None = None  # None: main
+
+
+PLAIN = RouteOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A unicast route of the main table."""
+    """A unicast route of the main table, unless its options say otherwise."""
 
     destination: Network
     gateway: Address | None = None
@@ -106,6 +119,7 @@ class Route:
     source: Address | None = None
     scope: Scope | None = None  # None: LINK without a gateway, UNIVERSE with one, as `ip route` chooses
     protocol: int = Protocol.BOOT
+    options: RouteOptions = field(default=PLAIN, compare=False)
 
     def __post_init__(self) -> None:
         if self.scope is None:

@@ -64,3 +64,22 @@ def test_routes_of_the_configuration_replace_the_default_one_only_when_they_say_
 def test_no_default_route_without_a_default_gateway(add):
     ipam = {"type": "podwire-ipam", "ranges": [[{"subnet": "10.244.1.0/24"}]]}
     assert add(ipam=ipam, isDefaultGateway=False)["routes"] == []
+
+
+FULL = {"dst": "192.0.2.0/24", "gw": "10.244.1.9", "mtu": 1300, "advmss": 1260, "priority": 7, "table": 100, "scope": 0}
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"), [("1.1.0", FULL), ("1.0.0", {"dst": "192.0.2.0/24", "gw": "10.244.1.9"})]
+)
+def test_routes_say_what_they_ask_for_since_1_1_0(add, version, shown):
+    ipam = {"type": "podwire-ipam", "ranges": [[{"subnet": "10.244.1.0/24"}]], "routes": [FULL]}
+    assert add(cniVersion=version, ipam=ipam)["routes"][0] == shown
+
+
+@pytest.mark.parametrize(("key", "value"), [("mtu", -1), ("priority", 1 << 32), ("table", "main"), ("scope", 7)])
+def test_a_bad_option_of_a_route_is_named(add, key, value):
+    route = {"dst": "192.0.2.0/24", key: value}
+    ipam = {"type": "podwire-ipam", "ranges": [[{"subnet": "10.244.1.0/24"}]], "routes": [route]}
+    answer = add(cniVersion="1.1.0", ipam=ipam)
+    assert (answer["code"], f"ipam.routes[0].{key}={value!r}" in answer["msg"]) == (7, True)
