@@ -20,7 +20,7 @@ from dataplane.nft.objects import Family, Table
 from kube.connection import Connection, ConnectionConfigError, from_kubeconfig, in_cluster
 from kube.http import Client
 from proxy import cleanup as cleaning
-from proxy import conntrack_sysctls, flags
+from proxy import conntrack_sysctls, flags, here
 from proxy.configuration import ConfigurationError, KubeProxyConfiguration, parse, to_yaml
 from proxy.health import HealthPages
 from proxy.http_server import PersistentServer, Respond
@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 )
 @click.option("--cleanup", is_flag=True, help="Remove the proxy's tables and end. Services are not served any more.")
 def main(*, config: Path | None, write_config_to: Path | None, cleanup: bool, **values: Any) -> None:
-    """Take connections to Services' cluster IPs to their endpoints, in strict turn, with nftables."""
+    """Take connections to Services to their endpoints, in strict turn, with nftables."""
     configuration, remarks = _configuration(config, values)
     if write_config_to:
         _write(configuration, write_config_to)
@@ -101,7 +101,12 @@ def _serve(configuration: KubeProxyConfiguration) -> None:
     connection = _connection(configuration.client_connection.kubeconfig)
     _set_oom_score(configuration.oom_score_adj)
     conntrack_sysctls.apply(configuration.conntrack)
-    proxy = Proxy(Client(connection, "podwire-proxy"), LinuxNft(Ruleset(Family.IP).table), Conntrack(), node=node)
+    proxy = Proxy(
+        Client(connection, "podwire-proxy"),
+        LinuxNft(Ruleset(Family.IP).table),
+        Conntrack(),
+        here.settings(configuration, node),
+    )
     proxy.metrics.add(ConnectionMetrics(LinuxNft(Ruleset(Family.IP).table), proxy.served))
     servers = _servers(configuration, proxy)
     log.info("proxy started", node=node, server=connection.server)

@@ -6,6 +6,7 @@ for, is named with the reason and otherwise ignored; what cannot be is an error 
 
 import contextlib
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +44,21 @@ class Conntrack(_Section, frozen=True):
     udp_stream_timeout: Duration = Duration(0)
 
 
+class Nftables(_Section, frozen=True):
+    masquerade_all: bool = False
+
+
+class DetectLocal(_Section, frozen=True):
+    """How this node's own pods are known, for the mode that needs it."""
+
+    bridge_interface: str = ""
+    interface_name_prefix: str = ""
+    cluster_cidrs: tuple[str, ...] = msgspec.field(default=(), name="clusterCIDRs")
+
+
+DETECT_LOCAL_MODES: Final = ("", "ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix")
+
+
 class KubeProxyConfiguration(_Section, frozen=True):
     """The fields that podwire-proxy serves, with kube-proxy's defaults."""
 
@@ -54,7 +70,17 @@ class KubeProxyConfiguration(_Section, frozen=True):
     bind_address_hard_fail: bool = False
     mode: str = "nftables"
     conntrack: Conntrack = Conntrack()
+    nftables: Nftables = Nftables()
+    node_port_addresses: tuple[str, ...] = ()
+    detect_local_mode: str = ""
+    detect_local: DetectLocal = DetectLocal()
+    cluster_cidr: str = msgspec.field(default="", name="clusterCIDR")
     oom_score_adj: int = -999
+
+    @property
+    def cluster_cidrs(self) -> tuple[str, ...]:
+        """Where all pods are, if that is said."""
+        return self.detect_local.cluster_cidrs or tuple(cidr.strip() for cidr in self.cluster_cidr.split(",") if cidr)
 
     @property
     def healthz_address(self) -> tuple[str, int] | None:
@@ -82,16 +108,13 @@ _UNUSED: Final[Mapping[str, str]] = {
     "nftables.masqueradeBit": "packet marks are not used",
     "nftables.syncPeriod": "changes of others are noticed when they happen",
     "nftables.minSyncPeriod": "a round costs what changed, so none has to wait",
-    "nftables.masqueradeAll": "a cluster IP is not a way into the cluster here",
-    "clusterCIDR": "which addresses are pods' does not matter to cluster IPs",
-    "detectLocalMode": "which addresses are pods' does not matter to cluster IPs",
-    "detectLocal": "which addresses are pods' does not matter to cluster IPs",
-    "nodePortAddresses": "cluster IPs only are served",
     "configSyncPeriod": "collections are watched, and listed again when a watch is lost",
     "portRange": "kube-proxy does not use it either",
     "windowsRunAsService": "there is no service for Windows",
 }
 
+# What Linux takes for a name and nft can quote.
+_INTERFACE: Final = re.compile(r"[A-Za-z0-9_.@-]{1,15}")
 _UNKNOWN: Final = "podwire-proxy does not know this field: is it spelled right?"
 
 
@@ -201,6 +224,7 @@ def _check(configuration: KubeProxyConfiguration, path: Path | str) -> None:
             path, "hostnameOverride", configuration.hostname_override, "must name this node as its Node object does"
         )
     _check_addresses(configuration, path)
+    _check_locality(configuration, path)
     for field in msgspec.structs.fields(Conntrack):
         if (value := getattr(configuration.conntrack, field.name)) < 0:
             name = f"conntrack.{field.encode_name}"
@@ -216,6 +240,26 @@ def _check_addresses(configuration: KubeProxyConfiguration, path: Path | str) ->
             bind_address(text, 0)
         except ValueError as error:
             raise ConfigurationError(path, field, text, str(error)) from error
+
+
+def _check_locality(configuration: KubeProxyConfiguration, path: Path | str) -> None:
+    local, mode = configuration.detect_local, configuration.detect_local_mode
+    if mode not in DETECT_LOCAL_MODES:
+        raise ConfigurationError(path, "detectLocalMode", mode, f"must be one of {', '.join(DETECT_LOCAL_MODES[1:])}")
+    for needed, field, name in (
+        ("BridgeInterface", "detectLocal.bridgeInterface", local.bridge_interface),
+        ("InterfaceNamePrefix", "detectLocal.interfaceNamePrefix", local.interface_name_prefix),
+    ):
+        if mode == needed and not _INTERFACE.fullmatch(name):
+            raise ConfigurationError(path, field, name, f"must name an interface: detectLocalMode is {mode}")
+    addresses = configuration.node_port_addresses
+    networks = [("nodePortAddresses", text) for text in addresses if addresses != ("primary",)]
+    networks += [("detectLocal.clusterCIDRs", text) for text in configuration.cluster_cidrs]
+    for field, text in networks:
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError as error:
+            raise ConfigurationError(path, field, text, "must be a CIDR") from error
 
 
 def _ignored(given: Mapping[str, Any], configuration: KubeProxyConfiguration) -> Iterator[Ignored]:

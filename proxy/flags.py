@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from proxy import durations
-from proxy.configuration import KubeProxyConfiguration, build
+from proxy.configuration import DETECT_LOCAL_MODES, KubeProxyConfiguration, build
 
 COMMAND_LINE: Final = "the command line"
 
@@ -27,6 +27,16 @@ class DurationType(click.ParamType[str]):
         except ValueError as error:
             self.fail(f"{value!r}: {error}", param, ctx)
         return str(value)
+
+
+class CommaSeparated(click.ParamType[tuple[str, ...]]):
+    """Read by the configuration."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        del param, ctx
+        return tuple(part.strip() for part in str(value).split(",") if part.strip())
 
 
 class Flag(NamedTuple):
@@ -92,6 +102,26 @@ FLAGS: Final = (
         "conntrack.udpStreamTimeout",
         "How long an answered UDP flow is remembered.",
         DurationType(),
+    ),
+    Flag(
+        "--nodeport-addresses",
+        "nodePortAddresses",
+        "Where node ports are served: CIDRs with commas between them, or primary, the node's own. [default: primary]",
+        CommaSeparated(),
+    ),
+    Flag("--masquerade-all", "nftables.masqueradeAll", "Masquerade everything that is sent to a cluster IP.", bool),
+    Flag(
+        "--detect-local-mode",
+        "detectLocalMode",
+        "How this node's own pods are known. [default: NodeCIDR, or ClusterCIDR if that is given]",
+        click.Choice(DETECT_LOCAL_MODES[1:]),
+    ),
+    Flag("--cluster-cidr", "clusterCIDR", "Where all pods are: one CIDR of each family."),
+    Flag("--pod-bridge-interface", "detectLocal.bridgeInterface", "For BridgeInterface: the pods' bridge."),
+    Flag(
+        "--pod-interface-name-prefix",
+        "detectLocal.interfaceNamePrefix",
+        "For InterfaceNamePrefix: how the pods' interfaces begin.",
     ),
     Flag("--oom-score-adj", "oomScoreAdj", "How ready the kernel is to kill it, from -1000. [default: -999]", int),
 )

@@ -4,15 +4,17 @@ Most of it is rules in node.nft, so a node that changes its address costs one sm
 zone and addresses take part in what a Service needs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from kube import objects
+from proxy.configuration import KubeProxyConfiguration
 from proxy.model import VERSIONS, Address, Family, Network
 
+PRIMARY: Final = "primary"
 ZONE: Final = "topology.kubernetes.io/zone"
 
 
@@ -42,6 +44,24 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
     def decides(self) -> tuple[str, tuple[Address, ...]]:
         """What Services depend on."""
         return self.zone, self.addresses
+
+
+def settings(configuration: KubeProxyConfiguration, node: str) -> Settings:
+    """What a configuration says of the packet side."""
+    modes: dict[str, Callable[[], dict[str, Any]]] = {
+        "ClusterCIDR": lambda: {"pod_cidrs": _networks(configuration.cluster_cidrs)},
+        "NodeCIDR": dict,
+        "BridgeInterface": lambda: {"pod_interface": configuration.detect_local.bridge_interface},
+        "InterfaceNamePrefix": lambda: {"pod_interface": f"{configuration.detect_local.interface_name_prefix}*"},
+    }
+    default = "ClusterCIDR" if configuration.cluster_cidrs else "NodeCIDR"
+    addresses = configuration.node_port_addresses
+    return Settings(
+        node=node,
+        nodeport_addresses=None if addresses in {(), (PRIMARY,)} else _networks(addresses),
+        masquerade_all=configuration.nftables.masquerade_all,
+        **modes[configuration.detect_local_mode or default](),
+    )
 
 
 def look(

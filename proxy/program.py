@@ -25,8 +25,8 @@ from proxy import model
 from proxy.events import Recorder
 from proxy.flows import Connections, StaleFlows
 from proxy.health import Health
-from proxy.here import Settings
 from proxy.health_check_ports import HealthCheckPorts
+from proxy.here import Settings
 from proxy.inputs import Inputs
 from proxy.metrics import Metrics
 from proxy.model import ServiceName

@@ -211,6 +211,13 @@ def test_the_configuration_in_effect_can_be_written(tmp_path):
 
 def test_every_flag_stands_for_a_field_that_is_served():
     samples = {bool: True, int: 1}
+    special = {
+        "clusterCIDR": "10.0.0.0/8",
+        "nodePortAddresses": ("10.0.0.0/8",),
+        "detectLocalMode": "NodeCIDR",
+        "detectLocal.bridgeInterface": "cbr0",
+    }
     for flag in flags.FLAGS:
         value = "5s" if isinstance(flag.type, flags.DurationType) else samples.get(flag.type, "127.0.0.1:1")
+        value = special.get(flag.field, value)
         assert flags.configuration({flag.parameter: value}) != KubeProxyConfiguration(), flag.name

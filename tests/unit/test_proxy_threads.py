@@ -8,7 +8,8 @@ import pytest
 
 from dataplane.nft.fake import FakeMonitor
 from dataplane.nft.interface import Change
-from kube.errors import Unreachable
+from kube.errors import NotFound, Unreachable
+from proxy.here import Settings
 from proxy.program import Proxy
 from tests.proxy_reading import Front, Reading
 from tests.services import RULESET, FakeTable, endpoint_slice, service
@@ -44,6 +45,8 @@ class Api:
 
     def list(self, resource, _namespace=None, *, label_selector=None, field_selector=None, query=None) -> bytes:
         self.asked.append(resource.plural)
+        if resource.plural == "servicecidrs" and resource.plural not in self.collections:
+            raise NotFound("the server could not find the requested resource")
         self.selectors[resource.plural] = (str(label_selector), str(field_selector))
         if resource.plural not in self.collections:
             raise Unreachable("http://api", "not today")
@@ -80,7 +83,7 @@ def start() -> Iterator:
     started: list[Proxy] = []
 
     def start_proxy(api: Api, table: FakeTable) -> Proxy:
-        proxy = Proxy(api, table, NoFlows(), node="node1")
+        proxy = Proxy(api, table, NoFlows(), Settings(node="node1"))
         started.append(proxy)
         proxy.start()
         return proxy
