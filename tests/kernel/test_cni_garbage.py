@@ -49,3 +49,22 @@ def test_a_namespace_without_a_process_is_found_by_its_mount(make_namespace):
     pod = make_namespace("pod")
     found = os.stat(pod.path)
     assert os.stat(living_namespaces.living()[found.st_dev, found.st_ino]).st_ino == found.st_ino
+
+
+def test_gc_by_the_executable_leaves_what_the_runtime_names(node, make_namespace):
+    kept, stale = make_namespace("kept"), make_namespace("stale")
+    for number, pod in enumerate((kept, stale)):
+        mapping = {"hostPort": 8080 + number, "containerPort": 80}
+        node.call("ADD", pod, runtimeConfig={"portMappings": [mapping]})
+    valid = {"cni.dev/valid-attachments": [{"containerID": kept.name, "ifname": "eth0"}]}
+    assert node.execute("GC", kept, cniVersion="1.1.0", **valid) == {"exit": 0}
+    assert (list(node.leased()), len(node.veths())) == ([kept.name], 1)
+    listing = node.namespace.run("nft", "list", "table", "ip", "podwire-cni")
+    assert ("8080" in listing, "8081" in listing) == (True, False)
+
+
+def test_status_by_the_executable_is_silent_or_code_50(node, make_namespace):
+    pod, ipam = make_namespace("pod"), {"type": "podwire-ipam", "ranges": [[{"subnet": "10.244.1.0/30"}]]}
+    assert node.execute("STATUS", pod, cniVersion="1.1.0", ipam=ipam) == {"exit": 0}
+    node.call("ADD", pod, ipam=ipam)
+    assert node.execute("STATUS", pod, cniVersion="1.1.0", ipam=ipam)["code"] == 50

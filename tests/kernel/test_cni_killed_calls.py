@@ -14,8 +14,12 @@ from tests.namespaces import namespace
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-# One address: a leaked one shows at once.
-CONF = {"ipam": {"type": "podwire-ipam", "ranges": [[{"subnet": "10.244.1.0/30"}]]}, "ipMasq": True}
+# One address and one port: a leaked one shows at once.
+CONF = {
+    "ipam": {"type": "podwire-ipam", "ranges": [[{"subnet": "10.244.1.0/30"}]]},
+    "ipMasq": True,
+    "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "udp"}]},
+}
 
 
 @pytest.fixture
@@ -59,10 +63,14 @@ def deaths(node, kill_at, command):
             if was_killed:
                 yield pod
             node.call("DEL", pod)
-            assert (node.leased(), node.veths()) == ({}, [])
+            assert (node.leased(), node.veths(), publishes(node)) == ({}, [], False)
             if not was_killed:
                 assert step > 5, "the call has hardly any steps: is the fail point connected?"
                 return
+
+
+def publishes(node) -> bool:
+    return "8080" in node.namespace.run("nft", "list", "ruleset")
 
 
 def links(pod) -> set[str]:
@@ -73,7 +81,7 @@ def links(pod) -> set[str]:
 def test_delete_removes_what_any_killed_call_left(node, kill_at, command):
     for pod in deaths(node, kill_at, command):
         assert node.call("DEL", pod) == {"exit": 0}
-        assert (node.leased(), node.veths(), links(pod)) == ({}, [], {"lo"})
+        assert (node.leased(), node.veths(), links(pod), publishes(node)) == ({}, [], {"lo"}, False)
 
 
 def test_repeated_add_after_any_killed_add_ends_with_one_pod(node, kill_at):
@@ -82,6 +90,7 @@ def test_repeated_add_after_any_killed_add_ends_with_one_pod(node, kill_at):
         assert node.call("ADD", pod).get("code") == (101 if is_finished else None)
         assert (node.leased(), len(node.veths())) == ({pod.name: "10.244.1.2"}, 1)
         assert "10.244.1.2" in pod.run("ip", "-4", "address", "show", "eth0")
+        assert publishes(node)
 
 
 def test_another_pod_gets_the_address_once_the_killed_ones_namespace_is_gone(node, kill_at):
