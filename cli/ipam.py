@@ -10,13 +10,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from cni import rebuilding
+from cni.host import linux_host
 from dataplane import netns
+from dataplane.errors import DataplaneError
 from ipam import host_local
 from ipam.address import Address, Network
-from ipam.errors import LeaseError
+from ipam.errors import LeaseError, LeasesUnreadable
 from ipam.file import NAME
 from ipam.history import Tenure
-from ipam.leases import Leases
+from ipam.leases import Leases, replace_file
 from ipam.pool import PoolError
 
 _DIRECTORY = click.option(
@@ -101,6 +104,40 @@ def import_leases(folder: Path, subnets: tuple[Network, ...], network: str | Non
     for record in records:
         if not record.container_id:
             click.echo(f"{record.address} belongs to nobody (its file is empty): it is free again")
+
+
+@ipam.command()
+@click.option("--network", default="podwire", show_default=True, help="The network's name in the configuration.")
+@click.option("--bridge", default="podwire0", show_default=True, help="The network's bridge.")
+@_DIRECTORY
+def rebuild(network: str, bridge: str, directory: Path) -> None:
+    """Make a damaged or lost lease file anew, from the pods that are wired to the bridge.
+
+    Refused while the file can be read, and when a pod's addresses cannot be told. The old file is kept beside the new one.
+    """
+    if (directory / NAME).exists() and not _is_damaged(directory):
+        raise click.ClickException(f"{directory / NAME} can be read; there is nothing to rebuild")
+    host = linux_host()
+    try:
+        found = rebuilding.survivors(host, network, bridge)
+        kept = replace_file(directory, found, host.boot_id)
+    except (rebuilding.Uncertain, DataplaneError, LeaseError, PoolError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        host.close()
+    click.echo(f"{len(found)} leases of network {network} are in {directory / NAME}")
+    for lease in found:
+        click.echo(f"  {lease.listed}  {lease.claim.owner}")
+    if kept:
+        click.echo(f"the damaged file is {kept}")
+
+
+def _is_damaged(directory: Path) -> bool:
+    try:
+        with Leases(directory) as leases:
+            return not leases.is_sound()
+    except LeasesUnreadable:
+        return True
 
 
 @contextmanager

@@ -17,7 +17,7 @@ class LeasesUnreadable(LeaseError):
         self.path, self.reason = path, reason
 
     def __str__(self) -> str:
-        return f"lease file {self.path}: {self.reason}; stop this node's pods and move the file away, or restore it from a copy"
+        return f"lease file {self.path}: {self.reason}; rebuild it from the pods that live: podwire ipam rebuild --data-dir {self.path.parent}"
 
 
 class LeasesBusy(LeaseError):

@@ -5,6 +5,8 @@ another attachment gets it, unless the pool has no other: neighbours' ARP caches
 owner shall be gone by then. Cooling is measured by a clock that nobody can set; the history is told in wall-clock time.
 """
 
+import secrets
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ __all__ = [
     "LeasesInaccessible",
     "LeasesUnreadable",
     "Usage",
+    "replace_file",
 ]
 
 _BUSY_SECONDS = 10.0
@@ -82,6 +85,10 @@ class Leases:
     def is_current(self) -> bool:
         """Whether the path still leads to the file that is open here: somebody may have moved it away."""
         return self._file.is_current()
+
+    def is_sound(self) -> bool:
+        """Whether every page of the file can be read and agrees with the others. Raises LeasesUnreadable."""
+        return self._file.rows("PRAGMA integrity_check") == [("ok",)]
 
     def close(self) -> None:
         self._file.close()
@@ -233,6 +240,33 @@ def _give(
         pool, address = next(pool for pool in pools if share in pool), share
     occupancy.hold(lease, position, pool, address)
     return LeasedAddress(address=address, network=pool.network, gateway=pool.gateway)
+
+
+def replace_file(directory: Path, leases: Sequence[Lease], boot_id: str) -> Path | None:
+    """Put a new file with these leases in the place of the one there; return where the old one is kept.
+
+    The new file is complete before it gets its name: no call ever sees one that lacks a lease.
+    """
+    path, aside = directory / FILE, directory / f".rebuilt-{secrets.token_hex(4)}"
+    try:
+        with Leases(aside) as made:
+            made.begin_boot(boot_id)
+            made.adopt(leases)
+        kept = _set_aside(path)
+        (aside / FILE).replace(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return kept
+
+
+def _set_aside(path: Path) -> Path | None:
+    if not path.exists():
+        return None
+    kept = path.with_name(f"{path.name}.damaged-{secrets.token_hex(4)}")
+    kept.hardlink_to(path)
+    for suffix in ("-wal", "-shm"):  # the old file's log must not be played into the new one
+        path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
+    return kept
 
 
 def _is_known(sql: Connection, lease: Lease) -> bool:
