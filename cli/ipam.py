@@ -107,25 +107,32 @@ def import_leases(folder: Path, subnets: tuple[Network, ...], network: str | Non
 
 
 @ipam.command()
-@click.option("--network", default="podwire", show_default=True, help="The network's name in the configuration.")
-@click.option("--bridge", default="podwire0", show_default=True, help="The network's bridge.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    default=("podwire=podwire0",),
+    show_default=True,
+    help="A network of the file as NAME=BRIDGE; repeatable.",
+)
 @_DIRECTORY
-def rebuild(network: str, bridge: str, directory: Path) -> None:
-    """Make a damaged or lost lease file anew, from the pods that are wired to the bridge.
+def rebuild(networks: tuple[str, ...], directory: Path) -> None:
+    """Make a damaged or lost lease file anew, from the pods that are wired to the networks' bridges.
 
     Refused while the file can be read, and when a pod's addresses cannot be told. The old file is kept beside the new one.
     """
     if (directory / NAME).exists() and not _is_damaged(directory):
         raise click.ClickException(f"{directory / NAME} can be read; there is nothing to rebuild")
+    bridges = {name: bridge or "podwire0" for name, _, bridge in (text.partition("=") for text in networks)}
     host = linux_host()
     try:
-        found = rebuilding.survivors(host, network, bridge)
+        found = rebuilding.survivors(host, bridges)
         kept = replace_file(directory, found, host.boot_id)
     except (rebuilding.Uncertain, DataplaneError, LeaseError, PoolError, OSError) as error:
         raise click.ClickException(str(error)) from error
     finally:
         host.close()
-    click.echo(f"{len(found)} leases of network {network} are in {directory / NAME}")
+    click.echo(f"{len(found)} leases of {', '.join(bridges)} are in {directory / NAME}")
     for lease in found:
         click.echo(f"  {lease.listed}  {lease.claim.owner}")
     if kept:

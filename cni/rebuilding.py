@@ -7,8 +7,9 @@ its place; a DEL removes that veth, and the lease goes with it at the next colle
 All or nothing: a veth whose pod cannot be found keeps every address from being given, because one might be given twice.
 """
 
+import re
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ipam.address import Interface
 from ipam.lease import Attachment, Claim, Lease, LeasedAddress, Sandbox, State
 
 PREFIX = "rebuilt-"
+_OURS = re.compile(r"pw[0-9a-f]{12}")
 
 
 class Uncertain(Exception):
@@ -33,7 +35,10 @@ class Uncertain(Exception):
 
     def __str__(self) -> str:
         named = ", ".join(sorted(self.veths))
-        return f"the addresses of the pods at {named} cannot be told; delete these pods or these links, and try again"
+        return (
+            f"the addresses of the pods at {named} cannot be told: name the networks of all of them with --network, or delete"
+            " these pods, and try again"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,21 +47,22 @@ class _Network:
     gateways: Sequence[Interface]  # the bridge's own addresses
 
 
-def survivors(host: Host, network: str, bridge: str) -> tuple[Lease, ...]:
-    """A lease for every pod that is wired to the bridge for this network. Raises Uncertain."""
-    master = host.netlink.link(bridge)
-    if master is None:
-        return ()
-    ends = [
-        link for link in host.netlink.links() if link.master == master.index and wiring.is_mac_of(link.mac, network)
-    ]
-    gateways = tuple(held.interface for held in host.netlink.addresses(bridge))
-    found = {
-        veth.name: lease
-        for place in living_namespaces.living().values()
-        for veth, lease in _in_namespace(host, place, ends, _Network(name=network, gateways=gateways))
-    }
-    if missing := {link.name for link in ends} - set(found):
+def survivors(host: Host, networks: Mapping[str, str]) -> tuple[Lease, ...]:
+    """A lease for every pod of the networks, given with their bridges. Raises Uncertain.
+
+    One file holds all networks: a veth of ours that belongs to none of these is as uncertain as one without addresses.
+    """
+    links = host.netlink.links()
+    places = tuple(living_namespaces.living().values())
+    found: dict[str, Lease] = {}
+    for name, bridge in networks.items():
+        master = next((link.index for link in links if link.name == bridge), None)
+        ends = [link for link in links if link.master == master and wiring.is_mac_of(link.mac, name)] if master else []
+        gateways = tuple(held.interface for held in host.netlink.addresses(bridge)) if ends else ()
+        network = _Network(name=name, gateways=gateways)
+        for place in places if ends else ():
+            found |= {veth.name: lease for veth, lease in _in_namespace(host, place, ends, network)}
+    if missing := {link.name for link in links if _OURS.fullmatch(link.name)} - set(found):
         raise Uncertain(missing)
     return tuple(found[name] for name in sorted(found))
 

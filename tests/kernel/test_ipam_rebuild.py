@@ -23,8 +23,8 @@ def pods():
         yield one, two, three
 
 
-def rebuild(node):
-    arguments = ["ipam", "rebuild", "--network", "net", "--data-dir", str(node.state)]
+def rebuild(node, network="net=podwire0"):
+    arguments = ["ipam", "rebuild", "--network", network, "--data-dir", str(node.state)]
     done = node.namespace.call(lambda: CliRunner().invoke(main, arguments))
     return done.exit_code, done.output
 
@@ -76,6 +76,13 @@ def test_pod_whose_addresses_cannot_be_told_stops_the_rebuilding(node, pods):
     code, output = rebuild(node)
     assert (code, "cannot be told" in output, any(veth in output for veth in node.veths())) == (1, True, True)
     assert (node.state / FILE).read_bytes() == b"\xa5" * 8192
+
+
+def test_pod_of_a_network_that_is_not_named_stops_the_rebuilding(node, pods):
+    node.call("ADD", pods[0])
+    damage(node)
+    code, output = rebuild(node, "other=podwire0")
+    assert (code, node.veths()[0] in output) == (1, True)
 
 
 def test_file_that_is_well_is_left_alone(node, pods):
