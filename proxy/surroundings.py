@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 # ServiceCIDRs exist from Kubernetes 1.33 on; an API server may be replaced by one that has them.
 _ASK_AGAIN_SECONDS: Final = 300.0
+_UNREACHABLE_SECONDS: Final = 1.0
 # kube-proxy's patience with its Node; Services must not wait for it longer.
 _PATIENCE_SECONDS: Final = 30.0
 
@@ -91,18 +92,23 @@ class Surroundings:
             self._changed()
 
     def _find_service_cidrs(self) -> None:
-        while not self._stopping.is_set():
+        """Follow ServiceCIDRs as soon as the API server has them: an informer alone would complain all the time."""
+        wait = 0.0
+        while not self._stopping.wait(wait):
             try:
                 self._client.list(SERVICE_CIDRS, query={"limit": "1"})
-            except NotFound:
-                if self._has_service_cidrs is None:
-                    log.info("the API server has no ServiceCIDRs: unallocated cluster IPs are not dropped")
-                self._has_service_cidrs = False
-                self._stopping.wait(_ASK_AGAIN_SECONDS)
-            except (ApiError, Unreachable):
-                break
+            except ApiError as error:
+                self._without_service_cidrs(error)
+                wait = _ASK_AGAIN_SECONDS
+            except Unreachable:
+                wait = _UNREACHABLE_SECONDS
             else:
-                break
-        if not self._stopping.is_set():
-            self._has_service_cidrs = True
-            self._service_cidrs.start()
+                self._has_service_cidrs = True
+                self._service_cidrs.start()
+                return
+
+    def _without_service_cidrs(self, error: ApiError) -> None:
+        if self._has_service_cidrs is None:
+            write = log.info if isinstance(error, NotFound) else log.warning
+            write("there are no ServiceCIDRs: unallocated cluster IPs are not dropped", reason=str(error))
+        self._has_service_cidrs = False

@@ -21,12 +21,15 @@ import pytest
 from tests import service_node
 from tests.api_server import ApiServer
 from tests.proxy_reading import Front, Reading
-from tests.service_node import PODS, ServiceNode, ask
+from tests.service_node import GATEWAY, NODE, PODS, ServiceNode, ask
 from tests.waiting import eventually
 
 A, B, C = PODS["a"], PODS["b"], PODS["c"]
 SERVICES = "/api/v1/namespaces/default/services"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+
+
+NODE_PORT = {"type": "NodePort", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}
 
 
 class Program:
@@ -64,6 +67,11 @@ class Program:
     def delete(self, name: str) -> None:
         self._ask("DELETE", f"{SERVICES}/{name}")
         self._ask("DELETE", f"{SLICES}/{name}-1")
+
+    def move_node(self, address: str) -> None:
+        node = json.loads(self.api.request("GET", "/api/v1/nodes/node1").data)
+        node["status"] = {**node.get("status", {}), "addresses": [{"type": "InternalIP", "address": address}]}
+        self._ask("PUT", "/api/v1/nodes/node1/status", node)
 
     @staticmethod
     def _slice(name: str, endpoints: tuple[str, ...]) -> dict:
@@ -310,6 +318,26 @@ def test_a_second_proxy_does_not_start_beside_the_first(program):
     assert complaint == "Error: another podwire-proxy serves this network namespace; end it first\n"
 
 
+# --- the node
+
+
+def test_node_ports_follow_the_address_of_the_node(program):
+    program.api.request("POST", SERVICES, {"metadata": {"name": "np"}, "spec": NODE_PORT})
+    program._ask("POST", SLICES, program._slice("np", (A,)))
+    for address in (NODE, GATEWAY):
+        program.move_node(address)
+        eventually(lambda address=address: f"ip daddr {address} fib" in program.node.node.run("nft", "list", "ruleset"))
+        assert program.node.ask("outside", address, 30080).startswith("a ")
+    with pytest.raises(ConnectionRefusedError):
+        program.node.ask("outside", NODE, 30080)
+
+
+def test_an_api_server_without_service_cidrs_is_no_trouble(program):
+    program.await_targets(program.create("web", A), A)
+
+    assert [line for line in program.log.splitlines() if "warning" in line and "servicecidr" in line.lower()] == []
+
+
 # --- flags
 
 
@@ -321,6 +349,8 @@ def test_a_second_proxy_does_not_start_beside_the_first(program):
         (["--hostname-override= "], "must name this node"),
         (["--healthz-bind-address=here"], "'here': use ADDRESS:PORT"),
         (["--proxy-mode=ipvs"], "--proxy-mode"),
+        (["--nodeport-addresses=primary,192.0.2.0/24"], "nodePortAddresses 'primary': must be a CIDR"),
+        (["--detect-local-mode=BridgeInterface"], "detectLocal.bridgeInterface ''"),
     ],
 )
 def test_bad_flags_are_refused_in_a_clear_line(flags, complaint):
