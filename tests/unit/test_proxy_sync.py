@@ -574,6 +574,20 @@ def test_a_cluster_ip_is_served_for_one_service_only():
     assert rig.read().ways[WEB].targets == {"10.244.0.2:8080"}
 
 
+def test_an_external_address_and_port_belong_to_the_service_that_came_first():
+    rig = Rig()
+    first = rig.world.put(service(external_ips=("203.0.113.1",)), endpoint_slice("web", ["10.244.0.2"]))
+    other = service("wed", "10.96.0.11", external_ips=("203.0.113.1",))
+    second = rig.world.put(other, endpoint_slice("wed", ["10.244.0.3"]))
+    shared = Front("203.0.113.1", "TCP", 80)
+    with pytest.raises(SyncFailed, match=r"address 203.0.113.1 with spec.ports\[\].port 80: belongs to Service"):
+        rig.sync(first, second)
+    assert rig.read().ways[shared].targets == {"10.244.0.2:8080"}
+    rig.sync(rig.world.remove(first), second)
+
+    assert rig.read().ways[shared].targets == {"10.244.0.3:8080"}
+
+
 def test_a_cluster_ip_changes_hands_in_one_round():
     rig = Rig()
     first = rig.world.put(*web("10.244.0.2"))
