@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 WORKERS: Final = 16
 # A client that sends slowly or never reads would hold a worker for ever.
 CLIENT_SECONDS: Final = 10.0
+_RETRY_SECONDS: Final = 0.5
 _BACKLOG: Final = 1024
 _PATH_MAX: Final = 107  # struct sockaddr_un without the final NUL
 
@@ -55,6 +56,7 @@ class CniService:
         self._patience = patience
         self._open_exchange = open_exchange
         self._lock_fd = -1
+        self._stopping = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._threads = [threading.Thread(target=self._run, name=f"cni-{number}") for number in range(workers)]
 
@@ -72,6 +74,7 @@ class CniService:
 
     def stop(self) -> None:
         """Take no more requests, finish those that run, and remove the socket file."""
+        self._stopping.set()
         # From now on a shim finds nobody and works alone.
         self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -86,15 +89,32 @@ class CniService:
             os.close(self._lock_fd)
 
     def _run(self) -> None:
-        exchange = self._open_exchange()
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:  # the listener was shut down
+        while (exchange := self._opened()) is None:
+            if self._stopping.wait(_RETRY_SECONDS):
                 return
+        while (connection := self._accepted()) is not None:
             with connection:
                 connection.settimeout(self._patience)
                 _serve(connection, exchange)
+
+    def _opened(self) -> Exchange | None:
+        """The worker's serving function; None when it cannot be had now."""
+        try:
+            return self._open_exchange()
+        except Exception:  # the worker's edge: without workers the backlog would take requests that nobody answers
+            log.exception("a worker of the CNI socket cannot start; trying again", seconds=_RETRY_SECONDS)
+            return None
+
+    def _accepted(self) -> socket.socket | None:
+        """The next connection; None when the service stops."""
+        while not self._stopping.is_set():
+            try:
+                return self._listener.accept()[0]
+            except OSError as error:
+                if self._stopping.wait(_RETRY_SECONDS):  # out of descriptors, say: the reason may pass
+                    return None
+                log.warning("the CNI socket takes no connection; trying again", error=str(error))
+        return None
 
 
 def _serve(connection: socket.socket, exchange: Exchange) -> None:

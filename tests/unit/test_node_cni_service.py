@@ -1,5 +1,6 @@
 """The plugin's socket: private, one owner, bounded, and not to be stopped by a bad client."""
 
+import resource
 import socket
 import subprocess
 import sys
@@ -48,6 +49,12 @@ def connected(path: Path) -> socket.socket:
         client.close()
         raise
     return client
+
+
+def exchange(client: socket.socket, path: Path) -> bytes:
+    client.connect(str(path))
+    client.sendall(b"hello")
+    return client.recv(1000)
 
 
 def ask(path: Path, text: bytes = b"hello") -> bytes:
@@ -173,6 +180,39 @@ def test_a_client_that_leaves_at_once_is_no_failure(serve, path: Path) -> None:
     serve(workers=1)
     connected(path).close()
     assert ask(path) == b"hello"
+
+
+def test_a_worker_outlives_a_lack_of_descriptors(serve, path: Path) -> None:
+    serve(workers=1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for client in (first, second):
+            client.settimeout(10)
+        with structlog.testing.capture_logs() as logs:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
+            try:
+                # A descriptor for the first was reserved when the worker began to wait.
+                assert exchange(first, path) == b"hello"
+                eventually(lambda: bool(logs))
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert exchange(second, path) == b"hello"
+
+
+def test_a_worker_that_cannot_begin_tries_again(path: Path) -> None:
+    refusals = [OSError("no descriptors")]
+
+    def open_exchange() -> Callable[[socket.socket], None]:
+        if refusals:
+            raise refusals.pop()
+        return echo
+
+    service = CniService(path, open_exchange, workers=1)
+    service.start()
+    try:
+        assert ask(path) == b"hello"
+    finally:
+        service.stop()
 
 
 def test_a_path_that_cannot_be_a_socket_is_refused(tmp_path: Path) -> None:
