@@ -71,16 +71,20 @@ class SqliteStore:
             return Listing(revision=self._revision, entries=tuple(_to_entry(*row) for row in rows))
 
     def commit(self, guards: Sequence[Guard], writes: Sequence[Write]) -> int:
-        with self._lock, self._errors(), self._transaction():
+        with self._lock, self._errors():
+            # Remembered with the lock still held: a faster commit must not be followed by an older memory.
+            self._revision, self._oldest = self._committed(guards, writes)
+            return self._revision
+
+    def _committed(self, guards: Sequence[Guard], writes: Sequence[Write]) -> tuple[int, int]:
+        with self._transaction():
             for guard in guards:
                 self._check(guard)
             revision = self._counter("revision") + 1
             for write in writes:
                 self._write(write, revision)
             self._set_counter("revision", revision)
-            oldest = self._compact(revision)
-        self._revision, self._oldest = revision, oldest
-        return revision
+            return revision, self._compact(revision)
 
     def events(self, after: int) -> Sequence[Event]:
         query = (

@@ -33,6 +33,25 @@ def test_every_commit_moves_the_revision_by_one(store):
     assert [put(store, key) for key in "abc"] == [1, 2, 3]
 
 
+class _Witness:
+    """A lock that notes, at the moment it lets the next one in, which revision the store tells."""
+
+    def __init__(self, store):
+        self.store, self.told = store, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.told.append(self.store.revision)
+
+
+def test_a_commit_is_told_before_the_next_one_can_begin(store):
+    store._lock = witness = _Witness(store)
+
+    assert [put(store, "a"), put(store, "b")] == witness.told
+
+
 def test_an_entry_carries_the_revision_that_wrote_it(store):
     put(store, "a", b"old")
     put(store, "a", b"new")
