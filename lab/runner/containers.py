@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from dataplane import netns
+from dataplane.errors import DataplaneError
 from kube.objects import Container, Pod
 from lab import processes, supervision, topology
 from lab.process import Process
@@ -38,7 +39,10 @@ class Launcher:
     variables: Mapping[str, str]
 
     def start(self, pod: Pod, container: Container, record: SandboxRecord) -> Process:
-        """Start a container's command inside the pod's namespace. Raises ImageError, OSError, DataplaneError."""
+        """Start a container's command inside the pod's namespace.
+
+        Raises ImageError, OSError, DataplaneError, and ValueError for a command or variable that no process can have.
+        """
         argv = images.command(container)
         variables = {
             **self.variables,
@@ -72,7 +76,7 @@ class Launcher:
                     variables=self.variables,
                     namespace_fd=target.fd,
                 )
-        except OSError as error:
+        except (OSError, ValueError, DataplaneError) as error:
             return f"Readiness probe failed: {error}"
         code = processes.run_to_end(process, seconds=seconds)
         if code is None:
@@ -132,7 +136,7 @@ class RunningContainer:
         except images.ImageError as error:
             self._cannot_start(Waiting(reason=error.reason, message=str(error)), now)
             return record
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._cannot_start(Waiting(reason="RunContainerError", message=str(error)), now)
             return record
         self._history = supervision.started(self._history, now)

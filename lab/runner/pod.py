@@ -96,7 +96,7 @@ class PodWorker:
         while not gone and not self._stopping:
             try:
                 gone = self._step()
-            except (NetworkError, DataplaneError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - the thread's edge: nobody else tends or ends this pod
                 self._sleep(self._after_failure(error))
         with self._waking:
             self._ended = True
@@ -107,7 +107,10 @@ class PodWorker:
     def _after_failure(self, error: Exception) -> float:
         self._failures += 1
         delay = _BACKOFF.delay(self._failures)
-        log.warning("pod needs another try", error=str(error), after=round(delay, 2))
+        expected = isinstance(error, NetworkError | DataplaneError | OSError)
+        log.warning(
+            "pod needs another try", error=str(error), after=round(delay, 2), exc_info=None if expected else error
+        )
         self._trouble = Waiting(reason=status.CREATING, message=str(error))
         if (pod := self._pod) is not None:
             self._publish(pod)
@@ -202,6 +205,7 @@ class PodWorker:
             self._host.sandboxes.remove(record)
             self._record = None
             log.info("sandbox removed", address=record.address, netns=record.netns)
+        self._host.sandboxes.clear(self._key.uid)
         self._host.records.remove_logs(self._key.uid)
         if pod is None:
             self._host.publisher.forget(self._key)

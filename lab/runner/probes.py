@@ -15,7 +15,7 @@ def ask(probe: Probe, container: Container, address: str) -> str:
             return _ask_http(probe.http_get, container, address, probe.timeout_seconds)
         if probe.tcp_socket is not None:
             return _ask_tcp(probe.tcp_socket, container, address, probe.timeout_seconds)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: a path that is not ASCII
         return f"Readiness probe failed: {error}"
     return "Readiness probe has no httpGet, tcpSocket or exec"
 

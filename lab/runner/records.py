@@ -1,6 +1,6 @@
 """What the runner remembers over its own death: a small file for each pod, replaced at each change."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,11 +21,20 @@ class Records:
 
     def all(self) -> Iterator[SandboxRecord]:
         """Yield every record that can be read; one that cannot is reported and left for a person to look at."""
-        for path in sorted(self._folder.glob("*.json")):
+        return self._read(sorted(self._folder.glob("*.json")))
+
+    def _read(self, paths: Iterable[Path]) -> Iterator[SandboxRecord]:
+        for path in paths:
             try:
                 yield msgspec.json.decode(path.read_bytes(), type=SandboxRecord)
+            except FileNotFoundError:
+                continue
             except (msgspec.MsgspecError, OSError) as error:
                 log.warning("pod record cannot be read", file=str(path), error=str(error))
+
+    def find(self, uid: str) -> SandboxRecord | None:
+        """Return what is remembered of a pod; None when that is nothing, or cannot be read."""
+        return next((record for record in self._read([self._path(uid)]) if record.uid == uid), None)
 
     def write(self, record: SandboxRecord) -> None:
         # Not forced to disk: what a machine forgets in a crash is also what no longer exists after it.

@@ -47,9 +47,10 @@ class Sandboxes:
     network: Network
 
     def make(self, pod: Pod) -> SandboxRecord:
-        """Make and wire a namespace for a pod. What is half made when it fails has been taken down again."""
+        """Make and wire a namespace for a pod. What is half made when it fails is taken down, now or before the next."""
         if pod.spec.host_network:
             raise NetworkError("hostNetwork=true: a lab gives every pod a network of its own; leave it out")
+        self.clear(pod.metadata.uid)
         container_id = secrets.token_hex(32)
         record = SandboxRecord(
             uid=pod.metadata.uid,
@@ -101,6 +102,11 @@ class Sandboxes:
         released = msgspec.structs.replace(record, released=True)
         self.records.write(released)
         return released
+
+    def clear(self, uid: str) -> None:
+        """Give back what a failed `make` could not: its record would be the last trace of it. Raises NetworkError."""
+        if (left := self.records.find(uid)) is not None:
+            self.remove(left)
 
     def remove(self, record: SandboxRecord) -> None:
         """Give back everything. Raises NetworkError; may be repeated."""

@@ -137,6 +137,12 @@ def test_a_probe_that_asks_nothing_is_a_failure():
     assert probes.ask(Probe(), Container(name="c"), "127.0.0.1")
 
 
+def test_a_path_that_no_request_can_carry_is_a_failure_and_not_a_defect(web_server):
+    probe = Probe(http_get=HttpGet(port=web_server, path="/grün"))
+
+    assert "ascii" in probes.ask(probe, Container(name="c"), "127.0.0.1")
+
+
 RECORD = SandboxRecord(
     uid="u1",
     namespace="demo",
@@ -162,6 +168,13 @@ def test_a_damaged_record_does_not_hide_the_others(tmp_path):
     records.write(RECORD)
 
     assert list(records.all()) == [RECORD]
+
+
+def test_a_record_is_found_by_its_pod(tmp_path):
+    records = Records(tmp_path)
+    records.write(RECORD)
+
+    assert (records.find("u1"), records.find("u2")) == (RECORD, None)
 
 
 def test_removing_leaves_no_file(tmp_path):
