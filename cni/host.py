@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from cni import masquerade
+from cni.loaded_texts import LoadedTexts
 from cni.port_table import UdpFlows
 from dataplane.netlink.interface import Netlink
 from dataplane.netlink.objects import Address
@@ -87,8 +89,8 @@ def lease_place() -> LeasePlace:
     return LeasePlace(boot_id=netns.boot_id(), leases=Leases)
 
 
-def linux_host() -> Host:
-    """The calling thread's own namespace and the real kernel."""
+def linux_host(loaded: LoadedTexts | None = None) -> Host:
+    """The calling thread's own namespace and the real kernel. Threads of one namespace may share what is loaded."""
     # A call that is refused before it touches the kernel shall not wait for these.
     from dataplane import living_namespaces, netns, sysctl
     from dataplane.netlink.linux import LinuxNetlink
@@ -129,7 +131,7 @@ def linux_host() -> Host:
         open_netns=netns.open_netns,
         inside=inside,
         leases=leases.open,
-        load_nft=_load_nft,
+        load_nft=partial(_load_nft, loaded or LoadedTexts()),
         nft=_nft,
         udp_flows=_udp_flows,
         enable_forwarding=enable_forwarding,
@@ -152,16 +154,14 @@ def _nft() -> Iterator[Nft]:
         yield nft
 
 
+def _load_nft(loaded: LoadedTexts, text: str) -> None:
+    with _nft() as nft:
+        loaded.load(nft, text)
+
+
 @contextmanager
 def _udp_flows() -> Iterator[UdpFlows]:
     from dataplane.conntrack import Conntrack  # only pods with UDP hostPorts need it
 
     with closing(Conntrack()) as conntrack:
         yield conntrack
-
-
-def _load_nft(text: str) -> None:
-    from dataplane.nft.linux import LinuxNft  # only networks with ipMasq need libnftables
-
-    with LinuxNft(masquerade.TABLE) as nft:
-        nft.load(text)

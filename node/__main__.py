@@ -14,6 +14,7 @@ import structlog
 
 from cni import service
 from cni.host import linux_host
+from cni.loaded_texts import LoadedTexts
 from dataplane.errors import DataplaneError
 from dataplane.netlink.monitor import Monitor
 from dataplane.netlink.objects import Address
@@ -114,7 +115,8 @@ def _doors() -> tuple[Doors, Monitor]:
 
 
 def _serve(path: Path) -> CniService:
-    cni_service = CniService(path, _open_exchange)
+    loaded = LoadedTexts()
+    cni_service = CniService(path, lambda: _open_exchange(loaded))
     try:
         cni_service.start()
     except SocketTaken as error:
@@ -124,9 +126,9 @@ def _serve(path: Path) -> CniService:
     return cni_service
 
 
-def _open_exchange() -> Exchange:
+def _open_exchange(loaded: LoadedTexts) -> Exchange:
     """A worker's own door to the kernel: deleting a veth takes 20 ms, and nobody should wait behind it."""
-    host = linux_host()
+    host = linux_host(loaded)
     return lambda connection: service.answer(connection, host)
 
 

@@ -9,11 +9,14 @@ import structlog
 
 from cni import service
 from cni.host import linux_host
+from cni.loaded_texts import LoadedTexts
 from node.cni_service import CniService, Exchange
+
+loaded = LoadedTexts()
 
 
 def open_exchange() -> Exchange:
-    host = linux_host()
+    host = linux_host(loaded)
     return lambda connection: service.answer(connection, host)
 
 
