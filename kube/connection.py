@@ -35,7 +35,10 @@ class ConnectionConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """One API server and one identity. Certificates and keys are PEM; `ca` None means the system's authorities."""
+    """One API server and one identity. Certificates and keys are PEM; `ca` None means the system's authorities.
+
+    What `token_file` holds goes before `token`, which may be older.
+    """
 
     server: str
     ca: bytes | None = field(default=None, repr=False)
@@ -179,7 +182,7 @@ class _Selected:
                     "certificate-authority", cluster.certificate_authority_data, cluster.certificate_authority
                 ),
                 token=user.token or None,
-                token_file=self._beside(user.token_file) if user.token_file and not user.token else None,
+                token_file=self._token_file(user),
                 client_certificate=self._pem(
                     "client-certificate", user.client_certificate_data, user.client_certificate
                 ),
@@ -206,6 +209,16 @@ class _Selected:
     def _beside(self, name: str) -> Path:
         """Return a file the kubeconfig names: relative paths start at the kubeconfig's own folder."""
         return self._path.parent / name
+
+    def _token_file(self, user: _User) -> Path | None:
+        """Return the file that somebody renews; beside it `token` is only what to say while the file cannot be read."""
+        if not user.token_file:
+            return None
+        path = self._beside(user.token_file)
+        if not user.token and not os.access(path, os.R_OK):
+            problem = f"{path} cannot be read, so there is no token to send"
+            raise self._error(f"{self._user_field}.tokenFile", problem)
+        return path
 
     def _pem(self, field_name: str, encoded: str, file: str) -> bytes | None:
         """Return the inline `-data` value, which wins, or the content of the file."""

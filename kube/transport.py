@@ -53,10 +53,10 @@ _NOT_CONNECTED: Final = (
 class _TokenFile:
     """A bearer token in a file that somebody renews: read again whenever the file is another one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known: str) -> None:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
-        self._token = ""
+        self._token = known
 
     def read(self) -> str:
         """Return the token; while the file is missing or empty, the last one (renewal is rename, but not always)."""
@@ -104,7 +104,7 @@ class Transport:
         url = urlsplit(connection.server)
         self._prefix = url.path.rstrip("/")
         self._static_token = connection.token
-        self._token_file = _TokenFile(connection.token_file) if connection.token_file else None
+        self._token_file = _TokenFile(connection.token_file, connection.token or "") if connection.token_file else None
         self._headers = {"Accept": "application/json", "User-Agent": user_agent}
         self._pool = _pool(connection, url.hostname or "", url.port)
 

@@ -73,7 +73,7 @@ def test_inline_certificates(write):
 
 def test_files_are_found_beside_the_kubeconfig(write, tmp_path):
     (tmp_path / "pki").mkdir()
-    for name, content in (("ca.crt", CA), ("admin.crt", CERTIFICATE), ("admin.key", KEY)):
+    for name, content in (("ca.crt", CA), ("admin.crt", CERTIFICATE), ("admin.key", KEY), ("token", b"t")):
         (tmp_path / "pki" / name).write_bytes(content)
     connection = from_kubeconfig(
         write(
@@ -85,6 +85,18 @@ def test_files_are_found_beside_the_kubeconfig(write, tmp_path):
     )
     assert (connection.ca, connection.client_certificate, connection.client_key) == (CA, CERTIFICATE, KEY)
     assert connection.token_file == tmp_path / "pki/token"
+
+
+def test_a_token_file_goes_before_a_token_and_need_not_be_there_yet(write, tmp_path):
+    connection = from_kubeconfig(write(kubeconfig(user=f"token: {TOKEN}, tokenFile: renewed")))
+    assert (connection.token, connection.token_file) == (TOKEN, tmp_path / "renewed")
+
+
+def test_a_token_file_that_cannot_be_read_is_named_instead_of_going_without(write, tmp_path):
+    with pytest.raises(
+        ConnectionConfigError, match=rf"users\[admin\]\.user\.tokenFile: {tmp_path}/absent cannot be read"
+    ):
+        from_kubeconfig(write(kubeconfig(user="tokenFile: absent")))
 
 
 def test_server_name_and_insecure(write):

@@ -99,6 +99,14 @@ def test_a_path_in_the_servers_url_comes_first(server):
     assert server.requests[-1][1] == "/k8s/clusters/c-1/api/v1/nodes/n1"
 
 
+def test_a_token_is_sent_until_its_file_is_there(server, tmp_path):
+    client = Client(Connection(server=server.url, token="old", token_file=tmp_path / "token"))
+    client.list(SERVICES)
+    (tmp_path / "token").write_text("new\n")
+    client.list(SERVICES)
+    assert [headers["Authorization"] for _, _, _, headers, _ in server.requests] == ["Bearer old", "Bearer new"]
+
+
 def test_a_token_file_is_read_again_when_it_changes(server, tmp_path):
     token = tmp_path / "token"
     token.write_text("first\n")
