@@ -1,12 +1,9 @@
 """The caches as the proxy asks for them."""
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from kube.cache import Cache
 from kube.events import Key, Put, Remove
-from proxy.health import FAILING_SECONDS_MAX, Health
 from proxy.inputs import Inputs
 from tests.services import endpoint_slice, named, service
 
@@ -77,41 +74,3 @@ def test_a_slice_that_loses_its_owner_is_forgotten(desk):
 
 
 # --- health
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-def test_health_begins_with_the_first_round():
-    health = Health()
-    assert not health.report().healthy
-    health.succeeded()
-
-    assert health.report().healthy
-
-
-@pytest.mark.parametrize(("seconds", "healthy"), [(FAILING_SECONDS_MAX, True), (FAILING_SECONDS_MAX + 1, False)])
-def test_a_proxy_that_keeps_failing_is_ill_after_a_minute(seconds, healthy):
-    clock = Clock()
-    health = Health(clock)
-    health.succeeded()
-    health.failed()
-    clock.now += timedelta(seconds=seconds)
-    health.failed()
-
-    assert health.report().healthy is healthy
-
-
-def test_one_good_round_heals():
-    clock = Clock()
-    health = Health(clock)
-    health.failed()
-    clock.now += timedelta(hours=1)
-    health.succeeded()
-
-    assert health.report().healthy
