@@ -1,5 +1,6 @@
 """podwire-proxy: the process around the proxy. Flags in, SIGTERM out; logs go to stderr as key=value."""
 
+import functools
 import gc
 import logging
 import signal
@@ -119,11 +120,16 @@ def _serve(configuration: KubeProxyConfiguration) -> None:
 
 
 def _servers(configuration: KubeProxyConfiguration, proxy: Proxy) -> list[PersistentServer]:
-    pages: tuple[tuple[str, tuple[str, int] | None, Respond], ...] = (
-        ("healthz", configuration.healthz_address, HealthPages(proxy.health, proxy.metrics)),
-        ("metrics", configuration.metrics_address, MetricsPages(proxy.metrics, configuration)),
+    health, figures = HealthPages(proxy.health, proxy.metrics), MetricsPages(proxy.metrics, configuration)
+    pages: tuple[tuple[str, tuple[str, int] | None, Respond, str], ...] = (
+        ("healthz", configuration.healthz_address, health, "FailedToStartProxierHealthcheck"),
+        ("metrics", configuration.metrics_address, figures, "FailedToStartMetricServer"),
     )
-    servers = [PersistentServer(name, address, respond) for name, address, respond in pages if address]
+    servers = [
+        PersistentServer(name, address, respond, tell=functools.partial(proxy.warn, reason))
+        for name, address, respond, reason in pages
+        if address
+    ]
     for server in servers:
         _start(server, must_bind=configuration.bind_address_hard_fail)
     return servers

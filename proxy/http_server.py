@@ -59,12 +59,16 @@ class HttpServer:
 
 
 class PersistentServer:
-    """Serves from `start` to `stop`, as soon as the address can be had: whoever holds it now may go."""
+    """Serves from `start` to `stop`, as soon as the address can be had: whoever holds it now may go.
 
-    def __init__(self, name: str, address: tuple[str, int], respond: Respond) -> None:
+    `tell` hears of each time it cannot be had.
+    """
+
+    def __init__(self, name: str, address: tuple[str, int], respond: Respond, *, tell: Callable[[str], None]) -> None:
         self._name = name
         self._address = address
         self._respond = respond
+        self._tell = tell
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -98,6 +102,7 @@ class PersistentServer:
                 raise
             # Services matter more than being asked about them.
             log.warning("not served; trying again", server=str(self), error=str(error))
+            self._tell(f"{self} is not served: {error.strerror or error}")
             return None
 
 

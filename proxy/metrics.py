@@ -57,6 +57,9 @@ class Metrics:
         self.failures = self._counter(
             "sync_proxy_rules_nftables_sync_failures", "Rounds that failed, for all Services or for some"
         )
+        self.deleted_flows = self._counter(
+            "conntrack_reconciler_deleted_entries", "Conntrack entries deleted because nobody answers there any more"
+        )
         self.healthz = Counter("kubeproxy_proxy_healthz", "Answers of /healthz", ("code",), registry=self.registry)
         self.livez = Counter("kubeproxy_proxy_livez", "Answers of /livez", ("code",), registry=self.registry)
 

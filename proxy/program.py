@@ -22,6 +22,7 @@ from kube.http import Client
 from kube.informer import Informer
 from kube.resources import ENDPOINT_SLICES, NODES, SERVICES
 from proxy import model
+from proxy.counted import CountedConnections, LocalityMetrics
 from proxy.events import Recorder
 from proxy.flows import Connections, StaleFlows
 from proxy.health import Health
@@ -66,9 +67,10 @@ class Proxy:
         self._surroundings = Surroundings(
             client, self._nodes, settings, family="IPv4", changed=lambda: self._loop.mark(NODE)
         )
-        self._flows = StaleFlows(connections)
+        self._flows = StaleFlows(CountedConnections(connections, self.metrics))
         self._nft = nft
         inputs = Inputs(self._services.cache, self._slices.cache, self._mark)
+        self.metrics.add(LocalityMetrics(inputs, node=node, family="IPv4"))
         self._syncer = Syncer(
             nft,
             Ruleset(Family.IP),
@@ -100,6 +102,10 @@ class Proxy:
 
     def served(self) -> Mapping[ServiceName, Served]:
         return self._syncer.served()
+
+    def warn(self, reason: str, message: str) -> None:
+        """Tell of this proxy's own trouble, on its Node."""
+        self.events.record(on_node(self._node, reason, message, is_warning=True))
 
     def start(self) -> None:
         self.events.start()

@@ -235,9 +235,12 @@ def test_ipv6_is_served(serve):
 
 def test_a_taken_address_is_tried_again_until_it_is_free(monkeypatch):
     monkeypatch.setattr("proxy.http_server.RETRY_SECONDS", 0.02)
+    told: list[str] = []
     holder = socket.create_server(("127.0.0.1", 0))
     port = holder.getsockname()[1]
-    server = PersistentServer("metrics", ("127.0.0.1", port), lambda _: Answer(HTTPStatus.OK, b"mine"))
+    server = PersistentServer(
+        "metrics", ("127.0.0.1", port), lambda _: Answer(HTTPStatus.OK, b"mine"), tell=told.append
+    )
     server.start()
     holder.close()
 
@@ -248,12 +251,13 @@ def test_a_taken_address_is_tried_again_until_it_is_free(monkeypatch):
             return b""
 
     assert eventually(body) == b"mine"
+    assert told[0] == f"metrics on 127.0.0.1:{port} is not served: Address already in use"
     server.stop()
 
 
 def test_a_taken_address_is_an_error_when_it_must_be_had():
     with socket.create_server(("127.0.0.1", 0)) as holder:
-        server = PersistentServer("metrics", holder.getsockname(), lambda _: NOT_FOUND)
+        server = PersistentServer("metrics", holder.getsockname(), lambda _: NOT_FOUND, tell=print)
         with pytest.raises(OSError):
             server.start(must_bind=True)
         server.stop()

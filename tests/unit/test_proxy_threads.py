@@ -189,3 +189,12 @@ def test_an_object_that_cannot_be_decoded_gets_an_event_naming_the_field(start):
     assert told[0]["involvedObject"]["uid"] == "u1"
     assert "$.spec.ports[0].port" in told[0]["message"]
     assert eventually(lambda: is_served(table))
+
+
+def test_the_proxys_own_trouble_is_told_on_its_node(start):
+    api = Api(**web())
+    start(api, WatchedTable()).warn("FailedToStartMetricServer", "taken")
+    told = eventually(lambda: [event for event in api.created if event["type"] == "Warning"])
+
+    assert told[0]["involvedObject"]["kind"] == "Node"
+    assert told[0]["reason"] == "FailedToStartMetricServer"
