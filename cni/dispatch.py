@@ -21,6 +21,7 @@ from cni.host import Host
 from cni.hostports import PortTaken
 from cni.ipam_plugin import commands as ipam_plugin
 from cni.ipam_plugin.commands import Place
+from cni.rebuilding import Uncertain
 from cni.spec import CniError, Code, Command
 from dataplane.errors import DataplaneError
 from ipam.leases import AlreadyLeased, LeaseLost, LeasesBusy, LeasesInaccessible, LeasesUnreadable
@@ -44,6 +45,7 @@ _CODES: Mapping[type[Exception], Code] = {
     LeaseLost: Code.TRY_AGAIN_LATER,
     LeasesBusy: Code.TRY_AGAIN_LATER,
     LeasesUnreadable: Code.LEASES_UNREADABLE,
+    Uncertain: Code.LEASES_UNREADABLE,
     LeasesInaccessible: Code.IO_FAILURE,
     DataplaneError: Code.KERNEL_REFUSED,
     OSError: Code.IO_FAILURE,

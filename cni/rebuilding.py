@@ -52,19 +52,26 @@ def survivors(host: Host, networks: Mapping[str, str]) -> tuple[Lease, ...]:
 
     One file holds all networks: a veth of ours that belongs to none of these is as uncertain as one without addresses.
     """
-    links = host.netlink.links()
-    places = tuple(living_namespaces.living().values())
-    found: dict[str, Lease] = {}
-    for name, bridge in networks.items():
-        master = next((link.index for link in links if link.name == bridge), None)
-        ends = [link for link in links if link.master == master and wiring.is_mac_of(link.mac, name)] if master else []
-        gateways = tuple(held.interface for held in host.netlink.addresses(bridge)) if ends else ()
-        network = _Network(name=name, gateways=gateways)
-        for place in places if ends else ():
-            found |= {veth.name: lease for veth, lease in _in_namespace(host, place, ends, network)}
-    if missing := {link.name for link in links if _OURS.fullmatch(link.name)} - set(found):
+    found = tuple(lease for name, bridge in networks.items() for lease in survivors_of(host, name, bridge))
+    known = {lease.claim.host_veth for lease in found}
+    if missing := {link.name for link in host.netlink.links() if _OURS.fullmatch(link.name)} - known:
         raise Uncertain(missing)
-    return tuple(found[name] for name in sorted(found))
+    return found
+
+
+def survivors_of(host: Host, name: str, bridge: str) -> tuple[Lease, ...]:
+    """A lease for every pod of one network. Raises Uncertain."""
+    links = host.netlink.links()
+    master = next((link.index for link in links if link.name == bridge), None)
+    ends = [link for link in links if master and link.master == master and wiring.is_mac_of(link.mac, name)]
+    if not ends:
+        return ()
+    network = _Network(name=name, gateways=tuple(held.interface for held in host.netlink.addresses(bridge)))
+    places = living_namespaces.living().values()
+    found = {veth.name: lease for place in places for veth, lease in _in_namespace(host, place, ends, network)}
+    if missing := {link.name for link in ends} - set(found):
+        raise Uncertain(missing)
+    return tuple(found[veth] for veth in sorted(found))
 
 
 def _in_namespace(host: Host, place: Path, ends: Sequence[Link], network: _Network) -> Iterator[tuple[Link, Lease]]:

@@ -39,6 +39,10 @@ __all__ = [
 ]
 
 _BUSY_SECONDS = 10.0
+_IS_NEW = (
+    "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM cursors WHERE network = ?)"
+    " AND NOT EXISTS (SELECT 1 FROM leases WHERE network = ?)"
+)
 
 
 def _since_boot() -> float:
@@ -153,15 +157,18 @@ class Leases:
         Raises AlreadyLeased or AddressInUse when one contradicts a lease that is here.
         """
         with self._file.transaction() as sql:
-            new = [lease for lease in leases if not _is_known(sql, lease)]
-            for lease in new:
-                occupancy = Occupancy(sql, lease.claim.attachment.network)
-                number = rows.insert(sql, lease.claim, lease.state)
-                for position, given in enumerate(lease.addresses):
-                    pool = Pool(network=given.network, first=given.address, last=given.address, gateway=given.gateway)
-                    occupancy.hold(number, position, pool, given.address)
-            ledger.record(sql, "given", new, at=self._clocks.wall())
-        return len(new)
+            return self._adopt(sql, leases)
+
+    def adopt_if_new(self, network: str, survivors: Callable[[], Sequence[Lease]]) -> int:
+        """Before a network's first lease: adopt those of the pods that live although the file knows none of them.
+
+        In one transaction, so no call can have wired a pod between the look at the file and the look at the pods.
+        """
+        if not self._file.rows(_IS_NEW, network, network):
+            return 0
+        with self._file.transaction() as sql:
+            is_new = sql.execute(_IS_NEW, (network, network)).fetchone()
+            return self._adopt(sql, survivors()) if is_new else 0
 
     def activate(self, lease: Lease) -> None:
         """Everything is wired. Raises LeaseLost when the lease is no longer this call's."""
@@ -219,6 +226,17 @@ class Leases:
             *(network, version, packed(version, int(pool.first)), packed(version, int(pool.last))),
         )
         return Usage(pool=pool, used=used, cooling=cooling)
+
+    def _adopt(self, sql: Connection, leases: Sequence[Lease]) -> int:
+        new = [lease for lease in leases if not _is_known(sql, lease)]
+        for lease in new:
+            occupancy = Occupancy(sql, lease.claim.attachment.network)
+            number = rows.insert(sql, lease.claim, lease.state)
+            for position, given in enumerate(lease.addresses):
+                pool = Pool(network=given.network, first=given.address, last=given.address, gateway=given.gateway)
+                occupancy.hold(number, position, pool, given.address)
+        ledger.record(sql, "given", new, at=self._clocks.wall())
+        return len(new)
 
     def _drop(self, sql: Connection, lease: Lease) -> bool:
         row = sql.execute(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cni import delegation, hostports, leftovers, locks, masquerade, port_table, result, wiring
+from cni import delegation, hostports, leftovers, locks, masquerade, port_table, rebuilding, result, wiring
 from cni.commands import namespaces
 from cni.conf import NetConf
 from cni.delegation import Delegate
@@ -75,6 +75,10 @@ def _claim(attachment: Attachment, environment: Environment, conf: NetConf, *, s
 
 def _attach(call: _Call) -> result.Result:
     call.leases.begin_boot(call.host.boot_id)
+    # A lease file that was lost must not cost the pods that live their addresses.
+    call.leases.adopt_if_new(
+        call.conf.name, lambda: rebuilding.survivors_of(call.host, call.conf.name, call.conf.bridge)
+    )
     _require_unattached(call)
     if call.delegate is None:
         return _connect(call)

@@ -60,6 +60,22 @@ def test_lost_file_is_rebuilt_as_well(node, pods):
     assert addresses(node) == ["10.244.1.2, fd00:244:1::2"]
 
 
+def test_add_after_the_file_was_lost_gives_no_address_twice(node, pods):
+    node.call("ADD", pods[0])
+    for path in node.state.glob(f"{FILE}*"):
+        path.unlink()
+    second = node.call("ADD", pods[1])
+    assert [ip["address"] for ip in second["ips"]] == ["10.244.1.3/24", "fd00:244:1::3/64"]
+
+
+def test_add_after_the_file_was_lost_is_refused_while_a_pods_addresses_cannot_be_told(node, pods):
+    node.call("ADD", pods[0])
+    pods[0].run("ip", "address", "flush", "dev", "eth0")
+    for path in node.state.glob(f"{FILE}*"):
+        path.unlink()
+    assert node.call("ADD", pods[1])["code"] == 103
+
+
 def test_damaged_file_is_kept(node, pods):
     node.call("ADD", pods[0])
     damage(node)
