@@ -4,6 +4,7 @@ The stream decides what a watcher sees; waiting and rendering are given to it. A
 watcher's selection is DELETED for that watcher, one that starts to match is ADDED, whatever happened to it really.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -108,14 +109,14 @@ class Stream:
                 return
             yield from _joined(self._events(changes))
             now = self._clock()
-            if now >= min(bookmark, end) and self._terms.bookmarks:
+            if self._terms.bookmarks and now >= min(bookmark, end):
                 yield self._rendering.bookmark(revision, ends_initial=False)
                 bookmark = self._next_bookmark()
             if now >= end or self._topic.is_closed or not self._waiter.wait(min(bookmark, end) - now):
                 return
 
     def _next_bookmark(self) -> float:
-        return self._clock() + _BOOKMARK_SECONDS
+        return self._clock() + _BOOKMARK_SECONDS if self._terms.bookmarks else math.inf
 
     def _events(self, changes: Iterable[Change]) -> Iterator[bytes]:
         for change in changes:

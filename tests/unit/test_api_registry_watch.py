@@ -54,13 +54,17 @@ def registry():
     return widgets.registry()
 
 
-def watch(registry, *steps, selection=None, start=None, clock=None, **terms):
+def watch(registry, *steps, **terms):
     """What a client reads, event by event, while the steps happen."""
+    return watch_with(Script(*steps), registry, **terms)
+
+
+def watch_with(waiter, registry, *, selection=None, start=None, clock=None, **terms):
     topic = registry.topic(WIDGETS)
     chosen = {"seconds": 3600.0, "bookmarks": False, "initial_events_end": False} | terms
     asked = Terms(selection=selection or Selection(), start=start, **chosen)
     shape = rendering(topic, Shape.OBJECT, "Metadata", lambda: None)
-    stream = Stream(topic, asked, shape, Script(*steps), clock or Clock())
+    stream = Stream(topic, asked, shape, waiter, clock or Clock())
     return [json.loads(line) for line in b"".join(stream.chunks()).splitlines()]
 
 
@@ -181,6 +185,14 @@ def test_a_watch_ends_after_its_time_with_a_last_bookmark(registry):
     events = watch(registry, lambda: clock.pass_(11), clock=clock, seconds=10.0, bookmarks=True)
 
     assert [event["type"] for event in events] == ["BOOKMARK"]
+
+
+def test_an_old_watch_without_bookmarks_still_waits_for_its_end_and_not_in_a_circle(registry):
+    clock = Clock()
+    script = Script(lambda: clock.pass_(61), lambda: clock.pass_(61))
+
+    assert watch_with(script, registry, clock=clock, seconds=600.0) == []
+    assert script.waits == [600.0, 539.0, 478.0]
 
 
 def test_a_watch_ends_when_the_server_stops(registry):
