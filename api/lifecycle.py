@@ -25,6 +25,8 @@ _TEXTS: Final = ("name", "generateName", "namespace", "uid", "resourceVersion")
 # k8s.io/apiserver names.maxGeneratedNameLength: room for the suffix within 63 characters.
 _LONGEST_PREFIX: Final = 58
 _MOST_LEVELS: Final = 64
+# A grace period is an int64; no calendar reaches as far as it can.
+_LONGEST_GRACE: Final = 1000 * 365 * 86400
 
 
 def format_time(moment: datetime) -> str:
@@ -152,7 +154,8 @@ def dying(obj: Object, *, now: datetime, seconds: int) -> Object:
     metadata = obj["metadata"]
     if "deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds", 0) <= seconds:
         return obj
-    stamp = {"deletionTimestamp": format_time(now + timedelta(seconds=seconds)), "deletionGracePeriodSeconds": seconds}
+    end = now + timedelta(seconds=min(seconds, _LONGEST_GRACE))
+    stamp = {"deletionTimestamp": format_time(end), "deletionGracePeriodSeconds": seconds}
     return {**obj, "metadata": {**metadata, **stamp}}
 
 
