@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 _BACKOFF = Backoff(first=0.2, longest=5.0)
 _FORGOTTEN_GRACE = 2.0  # seconds for a pod whose object is gone, so that nothing says how long it wants
+_LONGEST_SLEEP = 3600.0  # poll(2) takes 24 days at most; a grace period or a probe's delay may be longer
 _FINISHED = frozenset({"Succeeded", "Failed"})
 
 
@@ -239,7 +240,7 @@ class PodWorker:
         # One that has ended by now is to be seen to at once; while the pod is ending, that is no news.
         if len(descriptors) < len(watched) and self._kill_at is None:
             seconds = 0
-        poll.poll(None if seconds is None or seconds == float("inf") else max(0.0, seconds) * 1000)
+        poll.poll(None if seconds is None else max(0.0, min(seconds, _LONGEST_SLEEP)) * 1000)
         for descriptor in descriptors:
             os.close(descriptor)
         with contextlib.suppress(BlockingIOError):

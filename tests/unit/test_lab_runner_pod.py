@@ -76,6 +76,16 @@ def test_a_defect_is_told_as_the_pods_trouble_and_the_pod_can_still_end(tmp_path
     assert words.said[-1] == "forgotten"
 
 
+def test_a_far_moment_can_be_slept_towards(tmp_path):
+    host = PodHost(
+        address="192.0.2.1", sandboxes=DefectiveSandboxes(), records=Records(tmp_path), launcher=None, publisher=Words()
+    )
+    worker = PodWorker(key_of(POD), host, record=None, on_end=lambda _: None)
+    worker.update(POD)
+
+    worker._sleep(2.0**62)
+
+
 def test_a_sandbox_that_could_not_be_given_back_is_not_forgotten_by_the_next_try(tmp_path):
     records = Records(tmp_path)
     records.write(RECORD)
