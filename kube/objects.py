@@ -33,6 +33,12 @@ class ObjectMeta(Wire, frozen=True):
     deletion_grace_period_seconds: int | None = None
 
 
+class AnnotatedMeta(ObjectMeta, frozen=True):
+    """For kinds whose annotations are read: of most they are large and nobody's business. Go writes none as null."""
+
+    annotations: dict[str, str] | None = None
+
+
 class Condition(Wire, frozen=True):
     """One entry of status.conditions of a Node or Pod."""
 
@@ -290,7 +296,7 @@ class EndpointPort(Wire, frozen=True):
 class EndpointSlice(Wire, frozen=True):
     """discovery/v1 EndpointSlice. Its lists are null when they are empty."""
 
-    metadata: ObjectMeta
+    metadata: AnnotatedMeta
     address_type: Literal["IPv4", "IPv6", "FQDN"] = "IPv4"
     endpoints: tuple[Endpoint, ...] | None = ()
     ports: tuple[EndpointPort, ...] | None = ()

@@ -7,6 +7,7 @@ only what stands at the positions changes. With another number the rule is new a
 ring starts one endpoint further on: churn never favours the first.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -80,7 +81,10 @@ class Member(NamedTuple):
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """A Service port's endpoints in the order of their turns; `first` is the ring position of the first, if it has a ring."""
+    """A Service port's endpoints in the order of their turns; `first` is the ring position of the first, if it has a ring.
+
+    An endpoint that weighs more than others stands there more than once.
+    """
 
     members: tuple[Member, ...] = ()
     first: int | None = None
@@ -110,8 +114,11 @@ class Identities:
         What is new in the result is taken; `release` whichever of `old` and the result is not kept.
         """
         order = _order(old, targets, start)
-        known = {member.target: member.id for member in old.members}
-        members = tuple(Member(target, known.get(target) or self._ids.take()) for target in order)
+        ids = {member.target: member.id for member in old.members}
+        for target in order:
+            if target not in ids:
+                ids[target] = self._ids.take()
+        members = tuple(Member(target, ids[target]) for target in order)
         if not ring or not members:
             return Assignment(members)
         keeps_ring = old.first is not None and len(old.members) == len(members)
@@ -119,7 +126,7 @@ class Identities:
 
     def adopt(self, found: Assignment) -> Assignment:
         """Take over what an earlier run left in the kernel, as far as nobody else has it."""
-        if not self._ids.claim([member.id for member in found.members]):
+        if not self._ids.claim(sorted(found.ids)):
             return NOBODY
         if self._positions.claim(found.positions):
             return found
@@ -138,6 +145,8 @@ class Identities:
 
 def _order(old: Assignment, targets: Sequence[Target], start: int) -> list[Target]:
     wanted = set(targets)
+    if len(wanted) < len(targets) or len(old.ids) < len(old.members):
+        return _weighted_order(old, list(targets), start)
     before = {member.target for member in old.members}
     stayed = [member.target for member in old.members if member.target in wanted]
     added = [target for target in targets if target not in before]
@@ -147,6 +156,14 @@ def _order(old: Assignment, targets: Sequence[Target], start: int) -> list[Targe
         newcomers = iter(added)
         return [member.target if member.target in wanted else next(newcomers) for member in old.members]
     return _rotated([*stayed, *added], 1)
+
+
+def _weighted_order(old: Assignment, targets: list[Target], start: int) -> list[Target]:
+    """The turns are given; the same ones stay as they are, others begin one further on than before."""
+    before = [member.target for member in old.members]
+    if Counter(before) == Counter(targets):
+        return before
+    return _rotated(targets, (targets.index(before[0]) if before and before[0] in targets else start) + 1)
 
 
 def _rotated(targets: list[Target], by: int) -> list[Target]:

@@ -5,7 +5,7 @@ Everything here is a value made from API objects by a pure function. A Service t
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Final, NamedTuple
@@ -36,6 +36,8 @@ __all__ = [
 ]
 
 SERVICE_PROXY_NAME: Final = "service.kubernetes.io/service-proxy-name"  # another proxy's Service, whatever the value
+WEIGHTS: Final = "podwire.dev/weights"  # of a slice: a JSON object, address to whole number
+MAX_WEIGHT: Final = 100
 HEADLESS: Final = "service.kubernetes.io/headless"
 SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
 DEFAULT_AFFINITY_SECONDS: Final = 10800  # core/v1 DefaultClientIPServiceAffinitySeconds
@@ -129,6 +131,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     node: str | None = None
     zone_hints: tuple[str, ...] = ()
     node_hints: tuple[str, ...] = ()
+    weight: int = 1
 
 
 class InvalidService(ValueError):
@@ -291,11 +294,21 @@ def _preference(endpoint: Endpoint) -> tuple[bool, bool, bool, str]:
 
 def _slice_endpoints(endpoint_slice: objects.EndpointSlice, port: ServicePort) -> Iterator[Endpoint]:
     numbers = [number for entry in endpoint_slice.ports or () if (number := _target_port(entry, port))]
+    weights = _weights((endpoint_slice.metadata.annotations or {}).get(WEIGHTS, ""))
     for number in numbers:
         for endpoint in endpoint_slice.endpoints or ():
             address = _address(endpoint, port.cluster_ip.version)
             if address is not None:
-                yield _endpoint(endpoint, Target(address.packed, number))
+                yield _endpoint(endpoint, Target(address.packed, number), weights.get(endpoint.addresses[0], 1))
+
+
+def _weights(text: str) -> Mapping[str, int]:
+    """What is no weight is none: its endpoint weighs 1, and costs nobody else anything."""
+    try:
+        given = msgspec.json.decode(text, type=dict[str, Any]) if text else {}
+    except msgspec.MsgspecError:
+        return {}
+    return {address: weight for address, weight in given.items() if type(weight) is int and 0 <= weight <= MAX_WEIGHT}
 
 
 def _target_port(entry: objects.EndpointPort, port: ServicePort) -> int | None:
@@ -314,10 +327,11 @@ def _address(endpoint: objects.Endpoint, version: int) -> Address | None:
     return address
 
 
-def _endpoint(endpoint: objects.Endpoint, target: Target) -> Endpoint:
+def _endpoint(endpoint: objects.Endpoint, target: Target, weight: int) -> Endpoint:
     conditions = endpoint.conditions
     return Endpoint(
         target=target,
+        weight=weight,
         ready=conditions.ready is not False,
         serving=conditions.serving is not False,
         terminating=conditions.terminating is True,

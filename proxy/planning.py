@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from kube import objects
-from proxy import layout, model, render, restart, topology
+from proxy import layout, model, render, restart, topology, turns
 from proxy import state as states
 from proxy.here import Here
 from proxy.identities import NOBODY, Assignment, Identities
@@ -195,10 +195,11 @@ class Planner:
         endpoints: tuple[Endpoint, ...],
         known: Mapping[AssignmentName, Assignment],
     ) -> Assignment:
+        order = turns.turns(endpoints)
         return self._identities.assign(
             known.get(AssignmentName(port.name, scope), NOBODY),
-            [endpoint.target for endpoint in endpoints],
-            ring=render.needs_ring(port, scope, len(endpoints)),
+            order,
+            ring=render.needs_ring(port, scope, len(order)),
             # Else the first client of every node would go to the same endpoint.
             start=zlib.crc32(f"{self._node} {port.name}".encode()),
         )

@@ -141,5 +141,7 @@ def _member(state: State, element: Element | None) -> Member | None:
 
 def _assignment(members: list[Member | None], first: int | None) -> Assignment:
     known = tuple(member for member in members if member is not None)
-    distinct = {member.target for member in known}
-    return Assignment(known, first) if len(distinct) == len(members) else NOBODY
+    targets, ids = {member.target for member in known}, {member.id for member in known}
+    # An endpoint may stand there more than once, but always with one id.
+    is_sound = len(known) == len(members) and len(targets) == len(ids) == len(set(known))
+    return Assignment(known, first) if is_sound else NOBODY

@@ -3,6 +3,7 @@
 Address plan: cluster IPs 10.96.0.0/24, the tests' own endpoints in 10.244.0.0/16, nodes called node1, node2, …
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable
 
@@ -64,11 +65,15 @@ def endpoint_slice(
     name: str = "",
     ports: Iterable[tuple] = ((8080, "http"),),
     labels: dict[str, str] | None = None,
+    weights: dict[str, int] | None = None,
 ) -> objects.EndpointSlice:
     """A slice of namespace default; `ports` are (port, name[, protocol])."""
+    annotations = {} if weights is None else {"podwire.dev/weights": json.dumps(weights)}
     owned = {"kubernetes.io/service-name": owner} if labels is None else labels
     return objects.EndpointSlice(
-        metadata=objects.ObjectMeta(name=name or f"{owner}-1", namespace="default", labels=owned),
+        metadata=objects.AnnotatedMeta(
+            name=name or f"{owner}-1", namespace="default", labels=owned, annotations=annotations
+        ),
         endpoints=tuple(endpoint(given) if isinstance(given, str) else given for given in endpoints),
         ports=tuple(
             objects.EndpointPort(port=port, name=port_name, protocol=(protocol or ["TCP"])[0])

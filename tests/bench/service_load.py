@@ -44,7 +44,7 @@ class GeneratedCluster:
         last = targets[-1].address + self._shift.get(name, 0)
         addresses = [target.address for target in targets[:-1]] + [last]
         yield objects.EndpointSlice(
-            metadata=objects.ObjectMeta(name=name.name, namespace=name.namespace),
+            metadata=objects.AnnotatedMeta(name=name.name, namespace=name.namespace),
             endpoints=tuple(objects.Endpoint(addresses=(str(address),)) for address in addresses),
             ports=(objects.EndpointPort(port=8080),),
         )

@@ -392,3 +392,17 @@ def test_a_service_that_is_deleted_is_no_longer_refused(node):
 
     # Its address is nobody's: the packet goes where the node's routes lead.
     assert seconds_until(TimeoutError, lambda: node.ask("client", WEB, timeout=0.4)) >= 0.4
+
+
+# --- weights
+
+
+def test_endpoints_get_connections_by_weight(node):
+    node.put(service("web", WEB), endpoint_slice("web", [A, B], weights={A: 3, B: 1}))
+    answered = names(node.asks("client", 12, WEB))
+    generation = node.nft.generation()
+    node.restart()
+
+    assert Counter(answered) == {"a": 9, "b": 3}
+    assert answered == answered[:4] * 3
+    assert node.nft.generation() == generation

@@ -126,7 +126,7 @@ def test_a_slice_that_does_not_have_the_port_has_no_endpoint(ports):
 
 
 def test_a_slice_may_have_null_for_its_lists():
-    empty = objects.EndpointSlice(metadata=objects.ObjectMeta(name="x"), endpoints=None, ports=None)
+    empty = objects.EndpointSlice(metadata=objects.AnnotatedMeta(name="x"), endpoints=None, ports=None)
 
     assert endpoints_of(empty) == ()
 

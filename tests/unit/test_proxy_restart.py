@@ -44,6 +44,13 @@ def test_the_id_of_a_single_endpoint_is_taken_over():
     assert restart.adopted(state, PORT) == Assignment((Member(TWO, 8),))
 
 
+def test_an_endpoint_with_several_turns_is_taken_over():
+    state = found()
+    state.add(layout.RING, Element(MARK(41), MARK(7)))
+
+    assert restart.adopted(state, PORT) == Assignment((Member(ONE, 7), Member(ONE, 7)), 40)
+
+
 def drop(set_name: str, key: bytes):
     return lambda state: state.elements.pop(ElementKey(set_name, key))
 
@@ -59,7 +66,6 @@ NONSENSE = {
     "a chain without rules": lambda state: state.chains.update({"svc-x": ChainContent(())}),
     "a position that is not there": drop(layout.RING, MARK(41)),
     "an endpoint that is not there": drop(layout.ENDPOINTS, MARK(8)),
-    "one endpoint at two positions": put(layout.RING, Element(MARK(41), MARK(7))),
     "one target with two ids": put(layout.ENDPOINTS, Element(MARK(8), layout.target_value(ONE))),
     "an endpoint without a value": put(layout.ENDPOINTS, Element(MARK(8))),
     "a ring without end": lambda state: state.chains.update(
