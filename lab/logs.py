@@ -1,5 +1,6 @@
 """How the lab's own processes log: one line of key=value to stderr, and reading the end of such a file."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ def configure() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
         ],
+        # A reader that cannot reach its server says so at DEBUG every few seconds: hours of it would fill the disk.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

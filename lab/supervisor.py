@@ -177,9 +177,13 @@ class Supervisor:
             name: Report(restarts=history.restarts, last_exit=history.last_exit)
             for name, history in self._history.items()
         }
-        if reports != self._told:
-            self._told = reports
+        if reports == self._told:
+            return
+        self._told = reports
+        try:
             atomic_file.write(self._lab.directory / _REPORT, msgspec.json.encode(reports))
+        except OSError as error:  # a full disk, say: no reason to leave the components alone
+            log.warning("what the components did cannot be written down", error=str(error))
 
 
 def start(lab: Lab, component: Component) -> Process:
