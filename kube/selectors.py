@@ -128,11 +128,6 @@ class FieldSelector:
         return ",".join(f"{term.field}{'=' if term.equal else '!='}{_escape(term.value)}" for term in self.terms)
 
 
-def match_labels(labels: Mapping[str, str]) -> LabelSelector:
-    """Return the selector of a Service's `spec.selector`: every label equal. An empty map selects everything."""
-    return LabelSelector(tuple(Requirement(key, "=", frozenset({labels[key]})) for key in sorted(labels)))
-
-
 def parse_labels(text: str) -> LabelSelector:
     """Read a label selector, raising InvalidSelector."""
     return LabelSelector(_LabelParser(text).parse()) if text.strip() else LabelSelector()

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kube.selectors import InvalidSelector, match_labels, parse_fields, parse_labels
+from kube.selectors import InvalidSelector, parse_fields, parse_labels
 
 LABELS = {"app": "web", "tier": "front", "empty": "", "weight": "7", "k8s.io/name": "x"}
 
@@ -113,13 +113,6 @@ def test_no_text_crashes_the_label_parser(text):
     except InvalidSelector:
         return
     assert parse_labels(str(parsed)) == parsed
-
-
-def test_match_labels_wants_every_label():
-    selector = match_labels({"app": "web", "tier": "front"})
-    assert selector.matches(LABELS)
-    assert not selector.matches({"app": "web"})
-    assert str(selector) == "app=web,tier=front"
 
 
 # --- fields
