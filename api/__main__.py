@@ -65,6 +65,7 @@ class _Address(click.ParamType[ipaddress.IPv4Address]):
 
 
 @click.command(help=__doc__)
+@click.version_option(package_name="podwire")
 @click.option(
     "--listen", multiple=True, default=["127.0.0.1:6443"], show_default=True, help="ADDR:PORT or fd:N; repeatable."
 )
