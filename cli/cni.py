@@ -29,9 +29,9 @@ def cni() -> None:
     help="Where podwire-node listens; without it the plugin does the work itself.",
 )
 def install(bin_dir: Path, socket: Path) -> None:
-    """Install the plugin executable `podwire`, replacing an older one at once."""
+    """Install the plugin executables `podwire` and `podwire-ipam`, replacing older ones at once."""
     try:
         installation.install(bin_dir, Path(sys.executable), socket)
     except installation.InstallError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"installed {bin_dir / 'podwire'}")
+    click.echo(f"installed {' and '.join(str(bin_dir / name) for name in installation.EXECUTABLES)}")

@@ -302,7 +302,7 @@ def restart(name: str, state_root: Path, component: str) -> None:
 @NAME
 @STATE_ROOT
 @click.argument("target")
-@click.option("--lines", "-l", type=int, default=50, show_default=True)
+@click.option("--lines", "-l", type=click.IntRange(min=1), default=50, show_default=True)
 @needs_root
 def logs(name: str, state_root: Path, target: str, lines: int) -> None:
     """Print the end of the log of a component (`api`, `node1/proxy`, `supervisor`) or of a pod."""

@@ -137,7 +137,8 @@ def test_the_plugin_can_be_installed_for_another_runtime(tmp_path):
     done = run("cni", "install", "--bin-dir", str(tmp_path / "bin"), "--socket", str(tmp_path / "cni.sock"))
 
     assert done.exit_code == 0, done.output
-    assert os.access(tmp_path / "bin" / "podwire", os.X_OK)
+    assert done.output == f"installed {tmp_path}/bin/podwire and {tmp_path}/bin/podwire-ipam\n"
+    assert all(os.access(tmp_path / "bin" / name, os.X_OK) for name in ("podwire", "podwire-ipam"))
 
 
 def test_a_plugin_folder_that_cannot_be_written_is_named(tmp_path):
