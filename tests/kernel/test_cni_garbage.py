@@ -9,6 +9,7 @@ from dataplane import living_namespaces
 from node.garbage import GarbageCollector
 from tests.cni_plugin import PluginNode
 from tests.namespaces import namespace
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -41,6 +42,8 @@ def test_a_living_pod_keeps_its_lease_although_its_veth_was_renamed(node, make_n
 def test_a_vanished_pod_is_freed_while_its_neighbour_is_not(node, make_namespace):
     with namespace("gone") as gone:
         node.call("ADD", gone)
+    # The kernel takes a namespace apart some time after its last user has gone.
+    eventually(lambda: node.veths() == [])
     node.call("ADD", make_namespace("pod"))
     assert collect(node) == ["10.244.1.2"]
 
