@@ -88,9 +88,11 @@ def main(
 
 def _connection(kubeconfig: Path | None) -> Connection:
     try:
-        return from_kubeconfig(kubeconfig) if kubeconfig else in_cluster()
+        connection = from_kubeconfig(kubeconfig) if kubeconfig else in_cluster()
+        Client(connection).close()  # certificates and keys are read here, not when it is too late for a clear word
     except ConnectionConfigError as error:
         raise click.ClickException(str(error) if kubeconfig else f"--kubeconfig is not given, and {error}") from error
+    return connection
 
 
 def _run(connection: Connection, settings: Settings) -> None:
