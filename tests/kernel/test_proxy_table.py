@@ -292,20 +292,32 @@ class Stream:
                 self.failures.append(f"{time.monotonic()}: {error!r}")
 
 
-@pytest.mark.parametrize(("event", "rounds"), [("restart", 10), ("another version", 10), ("churn", 200)])
+@pytest.mark.parametrize(("event", "rounds"), [("restart", 10), ("churn", 200)])
 def test_no_connection_fails_while_the_table_changes(node, event, rounds):
     fill(node.world)
     node.sync(*node.world.names())
     with Stream(node) as stream:
         for round_number in range(rounds):
-            if event == "another version":
-                other_version_in_place(node)
             if event == "churn":
                 node.put(service(), endpoint_slice("web", [A, B, C][: 1 + round_number % 3]))
             else:
                 node.restart()
 
     assert stream.failures == []
+
+
+def test_a_replaced_table_refuses_at_most_the_connection_being_placed(node):
+    """Rules of the old table find its maps empty from the moment of the replacement: no packet may meet both, but one."""
+    fill(node.world)
+    node.sync(*node.world.names())
+    with Stream(node) as stream:
+        for _ in range(10):
+            answered, failed = stream.answered, len(stream.failures)
+            other_version_in_place(node)
+            node.restart()
+            eventually(lambda before=answered: stream.answered > before + 20)
+
+            assert len(stream.failures) - failed <= 1
 
 
 def other_version_in_place(node: ServiceNode) -> None:
