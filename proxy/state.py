@@ -80,22 +80,37 @@ def diff(old: State, new: State, handles: Mapping[str, tuple[int, ...]]) -> tupl
     )
 
 
-def in_two_steps(operations: Iterable[Operation], new: State) -> tuple[tuple[Operation, ...], tuple[Operation, ...]]:
-    """Split a difference: what may happen at once, and what must wait until packets under way have passed.
+class Steps(NamedTuple):
+    """A difference in the order in which packets under way may meet it; each step waits until they have passed."""
 
-    A packet that follows old rules looks up in maps as they are now. What old rules lead to, and `new` does not have
-    under any value, goes in the second step.
+    preparation: tuple[Operation, ...]
+    """New chains with their rules, which nothing leads to yet."""
+    change: tuple[Operation, ...]
+    clearance: tuple[Operation, ...]
+    """Deletions of what old rules still look up."""
+
+
+def in_steps(operations: Iterable[Operation], new: State) -> Steps:
+    """Split a difference for packets that follow the rules they began with and look up in maps as they are now.
+
+    A map's new element leads such a packet into a chain whose rules, if they came with the element, it cannot see. And
+    what old rules lead to, if `new` does not have it under any value, must outlive them.
     """
-    first: list[Operation] = []
-    second: list[Operation] = []
+    steps: tuple[list[Operation], list[Operation], list[Operation]] = ([], [], [])
+    added: set[str] = set()
     for operation in operations:
-        if isinstance(operation, DeleteElements) and operation.set_name in layout.LOOKED_UP_LATE:
+        if isinstance(operation, AddChain):
+            added.add(operation.chain.name)
+            steps[0].append(operation)
+        elif isinstance(operation, AddRule) and operation.rule.chain in added:
+            steps[0].append(operation)
+        elif isinstance(operation, DeleteElements) and operation.set_name in layout.LOOKED_UP_LATE:
             now, later = _parted(operation, new)
-            first += now
-            second += later
+            steps[1].extend(now)
+            steps[2].extend(later)
         else:
-            first.append(operation)
-    return tuple(first), tuple(second)
+            steps[1].append(operation)
+    return Steps(*map(tuple, steps))
 
 
 def _parted(operation: DeleteElements, new: State) -> tuple[list[Operation], list[Operation]]:

@@ -8,14 +8,14 @@ import errno
 from collections.abc import Iterable, Mapping, Sequence
 
 from dataplane.nft.interface import Nft, TransactionFailed
-from dataplane.nft.objects import DeleteChain, Element, Operation
+from dataplane.nft.objects import AddChain, DeleteChain, Element, FlushChain, Operation
 from proxy import layout, text
 from proxy import state as states
 from proxy.here import Here
 from proxy.planning import Draft
 from proxy.restart import Found
 from proxy.ruleset import NodeText, Ruleset
-from proxy.state import State
+from proxy.state import State, Steps
 
 
 class TableChanged(Exception):
@@ -62,31 +62,47 @@ class Writer:
     def write(self, drafts: Sequence[Draft]) -> int:
         """Commit drafts and return how many operations it took.
 
-        One transaction makes the new state hold; a second one, once packets under way have passed, deletes what only they
-        still needed. Raises TransactionFailed, TableMissing, TableChanged when nothing was changed, and LeftoversRemain.
+        One transaction makes the new state hold. Before it, new chains are made; after it, once packets under way have
+        passed, what only they still needed is deleted. Raises TransactionFailed, TableMissing, TableChanged when nothing was changed, and LeftoversRemain.
         """
         self._ensure_affinity(_timeouts(drafts) - self._timeouts)
         self._ensure_node()
         old = states.union(draft.old.state for draft in drafts)
         new = states.union(draft.new.state for draft in drafts)
         operations = states.diff(old, new, self._handles(old, new))
-        self._commit(*states.in_two_steps(operations, new))
+        self._commit(states.in_steps(operations, new), is_served=bool(old.elements))
         self._stale |= old.chains.keys()
         self._stale -= new.chains.keys()
         return len(operations)
 
-    def _commit(self, first: Sequence[Operation], second: Sequence[Operation]) -> None:
-        if first:
-            self._nft.commit(first)
-        if not second:
-            return
-        if first:
+    def _commit(self, steps: Steps, *, is_served: bool) -> None:
+        """Commit the steps, apart only where packets may be under way to what is already served."""
+        if steps.preparation and is_served:
+            self._nft.commit(steps.preparation)
             self._nft.settle()
+            self._change(steps.change, steps.preparation)
+        elif first := steps.preparation + steps.change:
+            self._nft.commit(first)
+        if steps.clearance:
+            self._clear(steps.clearance, after_change=bool(steps.preparation or steps.change))
+
+    def _change(self, operations: Sequence[Operation], preparation: Sequence[Operation]) -> None:
         try:
-            self._nft.commit(second)
+            self._nft.commit(operations)
+        except TransactionFailed:
+            chains = [operation.chain.name for operation in preparation if isinstance(operation, AddChain)]
+            self._nft.commit([FlushChain(chain) for chain in chains])
+            self._stale |= set(chains)
+            raise
+
+    def _clear(self, operations: Sequence[Operation], *, after_change: bool) -> None:
+        if not after_change:
+            self._nft.commit(operations)
+            return
+        self._nft.settle()
+        try:
+            self._nft.commit(operations)
         except TransactionFailed as error:
-            if not first:
-                raise
             raise LeftoversRemain(str(error)) from error
 
     def begin(self) -> None:

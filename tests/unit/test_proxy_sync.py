@@ -19,6 +19,7 @@ from dataplane.nft.objects import (
     ReplaceRule,
     Rule,
 )
+from dataplane.nft.values import Verdict
 from kube.control import SyncFailed
 from proxy import layout
 from proxy.planning import Planner
@@ -649,3 +650,44 @@ def test_the_flows_of_a_udp_service_deleted_while_the_proxy_was_down_are_stale()
     rig.sync(RESYNC)
 
     assert rig.udp == [((ipaddress.ip_address("10.96.0.53"), 53), frozenset())]
+
+
+def test_a_new_chain_stands_before_anything_leads_a_packet_under_way_into_it():
+    rig = Rig()
+    rig.sync(rig.world.put(*web("10.244.0.2")))
+    rig.table.while_settling = lambda: (
+        [
+            rule.handle
+            for chain in rig.table.chains()
+            if chain.name.startswith("svc-")
+            for rule in rig.table.rules(chain.name)
+        ],
+        rig.table.elements("services"),
+    )
+    rig.sync(rig.world.put(*web("10.244.0.2", "10.244.0.3")))
+
+    (rules, leading), *_ = rig.table.seen_settling
+    assert rules
+    assert leading == ()
+    assert len(rig.table.elements("services")) == 1
+
+
+def test_a_refused_change_leaves_its_new_chain_empty_and_to_be_swept():
+    rig = Rig()
+    rig.sync(rig.world.put(*web("10.244.0.2")))
+
+    def occupy_the_frontend() -> None:
+        (single,) = rig.table.elements("single-endpoint")
+        if not rig.table.elements("services"):
+            rig.table.commit([AddElements("services", (Element(single.key, Verdict("drop")),))])
+
+    rig.table.while_settling = occupy_the_frontend
+    with pytest.raises(SyncFailed):
+        rig.sync(rig.world.put(*web("10.244.0.2", "10.244.0.3")))
+    (chain,) = (chain.name for chain in rig.table.chains() if chain.name.startswith("svc-"))
+    assert rig.table.rules(chain) == ()
+
+    rig.table.while_settling = lambda: None
+    rig.sync(RESYNC, *rig.world.names())
+    assert Front("10.96.0.10", "TCP", 80) in rig.read().ways
+    rig.sweep()
