@@ -16,7 +16,7 @@ demo:
 	@$(BIN)/podwire lab demo
 
 test: check
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 check:
 	@scripts/setup test

@@ -144,9 +144,11 @@ def _set_oom_score(score: int) -> None:
 
 def _connection(kubeconfig: str) -> Connection:
     try:
-        return from_kubeconfig(Path(kubeconfig)) if kubeconfig else in_cluster()
+        connection = from_kubeconfig(Path(kubeconfig)) if kubeconfig else in_cluster()
+        Client(connection, "podwire-proxy").close()  # certificates and keys are read here
     except ConnectionConfigError as error:
         raise click.ClickException(str(error) if kubeconfig else f"--kubeconfig is not given, and {error}") from error
+    return connection
 
 
 def _only_one() -> socket.socket:

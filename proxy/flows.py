@@ -8,6 +8,7 @@ Service without endpoints and for one that is deleted. TCP connections are left 
 All this happens beside the sync, in a thread of its own.
 """
 
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
@@ -45,13 +46,15 @@ class StaleFlows:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._loop: ControlLoop[Frontend] = ControlLoop("udp-flows")
+        self._lock = threading.Lock()  # guards the two below: what is expected changes while a sweep goes on
         self._answering: dict[Frontend, frozenset[Target]] = {}
         self._seen_once: set[Frontend] = set()
 
     def expect(self, frontend: Frontend, targets: frozenset[Target]) -> None:
         """From now on, these alone answer this frontend."""
-        self._answering[frontend] = targets
-        self._seen_once.discard(frontend)
+        with self._lock:
+            self._answering[frontend] = targets
+            self._seen_once.discard(frontend)
         self._loop.mark(frontend)
 
     def run(self) -> None:
@@ -67,7 +70,8 @@ class StaleFlows:
 
     def sweep(self, frontends: frozenset[Frontend]) -> None:
         """Delete the stale flows of these frontends. Raises DataplaneError."""
-        answering = {frontend: self._answering[frontend] for frontend in frontends if frontend in self._answering}
+        with self._lock:
+            answering = {frontend: self._answering[frontend] for frontend in frontends if frontend in self._answering}
         deleted = sum(self._connections.delete(flow) for flow in self._flows(frontends) if is_stale(flow, answering))
         if deleted:
             log.info("stale UDP flows deleted", flows=deleted, frontends=len(frontends))
@@ -84,10 +88,12 @@ class StaleFlows:
             yield from self._connections.udp_flows(address.version, destination=address)
 
     def _plan_second_look(self, frontend: Frontend, targets: frozenset[Target]) -> None:
-        if frontend not in self._seen_once:
+        with self._lock:
+            if self._answering.get(frontend) != targets:
+                return  # others answer meanwhile: that is a first look of its own, already marked
+            if frontend in self._seen_once:
+                self._seen_once.discard(frontend)
+                del self._answering[frontend]
+                return
             self._seen_once.add(frontend)
-            self._loop.mark(frontend, after=_SECOND_LOOK_SECONDS)
-            return
-        self._seen_once.discard(frontend)
-        if self._answering.get(frontend) == targets:
-            self._answering.pop(frontend, None)
+        self._loop.mark(frontend, after=_SECOND_LOOK_SECONDS)

@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from dataplane.errors import DataplaneError
 from dataplane.nft.interface import Monitor, Nft
 from dataplane.nft.objects import Family
 from kube import objects
@@ -41,6 +42,7 @@ from proxy.trouble import Trouble, on_node
 log = structlog.get_logger(__name__)
 
 _STOP_SECONDS: Final = 5.0
+_FOLLOW_AGAIN_SECONDS: Final = 1.0
 
 
 class Proxy:
@@ -147,6 +149,18 @@ class Proxy:
         self._loop.run(self._rounds.sync)
 
     def _watch_table(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._follow_changes()
+            except DataplaneError as error:  # the thread's edge: without it the table would no longer be defended
+                log.warning("changes of the table cannot be followed; checking all of it", error=str(error))
+                self._loop.mark(RESYNC)
+                self._stopping.wait(_FOLLOW_AGAIN_SECONDS)
+            else:
+                return
+
+    def _follow_changes(self) -> None:
+        """Until the proxy stops."""
         for change in self._monitor.changes():
             if change.touches(self._nft.table):
                 log.warning(

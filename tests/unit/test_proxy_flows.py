@@ -29,11 +29,13 @@ class Connections:
         self.flows = set(flows)
         self.dumps: list = []
         self.broken = False
+        self.on_dump = lambda: None
 
     def udp_flows(self, version, *, destination=None):
         if self.broken:
             raise DataplaneError("list UDP flows", 105)
         self.dumps.append(destination)
+        self.on_dump()
         return [one for one in self.flows if destination in {None, one.destination}]
 
     def delete(self, one: Flow) -> bool:
@@ -109,6 +111,20 @@ def test_after_the_second_look_nothing_is_remembered():
     flows.sweep(frozenset({DNS}))
 
     assert (flows._answering, flows._seen_once) == ({}, set())
+
+
+def test_who_answers_since_a_sweep_began_gets_two_looks_of_its_own():
+    connections = Connections(flow(replier="10.244.0.9"))
+    flows = StaleFlows(connections)
+    flows.expect(DNS, frozenset({A}))
+    connections.on_dump = lambda: flows.expect(DNS, frozenset({B}))
+    flows.run_due()
+    connections.on_dump = lambda: None
+    for _ in range(2):
+        connections.flows = {flow(replier="10.244.0.9")}
+        flows.sweep(frozenset({DNS}))
+
+        assert connections.flows == set()
 
 
 def test_what_could_not_be_read_is_read_again():

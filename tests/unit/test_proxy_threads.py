@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from dataplane.errors import DataplaneError
 from dataplane.nft.fake import FakeMonitor
 from dataplane.nft.interface import Change
 from kube.errors import NotFound, Unreachable
@@ -198,3 +199,26 @@ def test_the_proxys_own_trouble_is_told_on_its_node(start):
 
     assert told[0]["involvedObject"]["kind"] == "Node"
     assert told[0]["reason"] == "FailedToStartMetricServer"
+
+
+class FailingOnce(FakeMonitor):
+    """Loses its connection to the kernel at first."""
+
+    failed = False
+
+    def changes(self) -> Iterator[Change]:
+        if not self.failed:
+            self.failed = True
+            raise DataplaneError("receive nftables notices", 5)
+        yield from super().changes()
+
+
+def test_the_table_is_defended_again_after_its_watch_failed(start):
+    api, table = Api(**web()), WatchedTable()
+    table.watcher = FailingOnce()
+    start(api, table)
+    eventually(lambda: is_served(table))
+    table.delete_table()
+    table.watcher.report(Change(table="", family=0, port_id=0, process_id=0, command="", what=frozenset()))
+
+    assert eventually(lambda: is_served(table))
