@@ -16,7 +16,7 @@ demo:
 	@$(BIN)/podwire lab demo
 
 test: check
-	@$(BIN)/pytest --numprocesses 3 --dist loadfile
+	@$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 check:
 	@scripts/setup test

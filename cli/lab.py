@@ -103,7 +103,7 @@ def wanted_lab(
         name=name,
         directory=state.directory(state_root, name),
         node_count=plan.DEFAULT_NODES,
-        api_port=state.free_port(plan.API_PORT),
+        api_port=state.free_port(plan.first_api_port(state.directory(state_root, name))),
         cluster_cidr=cluster_cidr,
         service_cidr=service_cidr,
     )

@@ -10,6 +10,7 @@ A lab's name has no hyphen: the namespaces of `a` and of `a-b` could not be told
 """
 
 import re
+import zlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -24,6 +25,7 @@ SERVICE_CIDR: Final = IPv4Network("10.96.0.0/16")
 UNDERLAY: Final = IPv4Network("172.30.0.0/24")
 GATEWAY: Final = IPv4Interface("172.30.0.1/24")
 API_PORT: Final = 6443
+_API_PORTS: Final = 4000
 UNDERLAY_BRIDGE: Final = "underlay"
 UPLINK: Final = "eth0"
 
@@ -201,6 +203,11 @@ def _runner(lab: Lab, node: NodePlan, python: str) -> Component:
         cni_bin_dir=node.cni_bin_dir,
     )
     return _on_node(lab, node, "runner", argv)
+
+
+def first_api_port(directory: Path) -> int:
+    """Where to look for a free port on the host: labs that are made at the same moment must not find the same one."""
+    return API_PORT + zlib.crc32(str(directory).encode()) % _API_PORTS
 
 
 def validate_name(name: str) -> str:

@@ -106,3 +106,12 @@ def test_a_state_root_too_deep_for_unix_sockets_is_refused():
 
     with pytest.raises(OptionError, match="--state-root"):
         plan.validate(replace(LAB, directory=deep))
+
+
+def test_labs_look_for_a_port_in_places_of_their_own():
+    folders = [Path(f"/var/lib/podwire/labs/{name}") for name in ("lab", "a", "b", "c", "d", "e")]
+
+    ports = {plan.first_api_port(folder) for folder in folders}
+
+    assert len(ports) == len(folders)
+    assert all(1024 < port < 16384 for port in ports)

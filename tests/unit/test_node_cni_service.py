@@ -186,17 +186,18 @@ def test_a_worker_outlives_a_lack_of_descriptors(serve, path: Path) -> None:
     serve(workers=1)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
-        for client in (first, second):
-            client.settimeout(10)
         with structlog.testing.capture_logs() as logs:
             resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
             try:
-                # A descriptor for the first was reserved when the worker began to wait.
-                assert exchange(first, path) == b"hello"
+                # Two: a descriptor may have been reserved for one when the worker began to wait.
+                for client in (first, second):
+                    client.settimeout(10)
+                    client.connect(str(path))
+                    client.sendall(b"hello")
                 eventually(lambda: bool(logs))
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert exchange(second, path) == b"hello"
+        assert (first.recv(1000), second.recv(1000)) == (b"hello", b"hello")
 
 
 def test_a_worker_that_cannot_begin_tries_again(path: Path) -> None:
