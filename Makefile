@@ -16,7 +16,9 @@ demo:
 	@$(BIN)/podwire lab demo
 
 test: check
-	@$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit
+	@$(BIN)/pytest tests/kernel tests/runtime
+	@$(BIN)/pytest tests/lab
 
 check:
 	@scripts/setup test

@@ -21,7 +21,6 @@ def configure() -> None:
         # A reader that cannot reach its server says so at DEBUG every few seconds: hours of it would fill the disk.
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
 
 
