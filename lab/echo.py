@@ -71,11 +71,12 @@ def serve_udp(server: socket.socket) -> None:
 
 def main() -> None:
     port = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_PORT
+    # Before it can be reached: from then on it may also be told to end.
+    signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, DRAIN_SECONDS))
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(0))
     tcp = socket.create_server(("", port), backlog=1024)
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.bind(("", port))
-    signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, DRAIN_SECONDS))
-    signal.signal(signal.SIGALRM, lambda *_: sys.exit(0))
     _thread.start_new_thread(serve_tcp, (tcp,))
     _thread.start_new_thread(serve_udp, (udp,))
     while True:
