@@ -94,13 +94,16 @@ class Proxy:
         )
         self._monitor: Monitor = nft.monitor()
         self._stopping = threading.Event()
+        self._threads = self._made_threads()
+
+    def _made_threads(self) -> list[threading.Thread]:
         runs = (
             ("services", self._run),
             ("udp-flows", self._flows.run),
             ("health-check-ports", self._health_checks.run),
             ("monitor", self._watch_table),
         )
-        self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in runs]
+        return [threading.Thread(target=run, name=name, daemon=True) for name, run in runs]
 
     def served(self) -> Mapping[ServiceName, Served]:
         return self._syncer.served()
