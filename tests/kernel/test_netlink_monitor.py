@@ -41,8 +41,19 @@ def comes(monitor: Monitor, expected: Change) -> None:
     eventually(lambda: expected in monitor.changes(0.05))
 
 
-def test_nothing_happens_and_nothing_is_reported(monitor: Monitor) -> None:
-    eventually(lambda: monitor.changes(0.2) == [])
+def until(monitor: Monitor, last: Change) -> list[Change]:
+    """All news up to `last`."""
+    seen: list[Change] = []
+    eventually(lambda: last in seen or seen.extend(monitor.changes(0.05)))
+    return seen
+
+
+def test_what_the_kernel_does_for_a_link_that_comes_up_is_not_reported(namespace: Namespace, monitor: Monitor) -> None:
+    namespace.run("ip", "link", "set", "right", "down")
+    namespace.run("ip", "link", "set", "right", "up")
+    namespace.run("ip", "route", "add", "10.2.0.0/24", "via", "10.1.0.9", "proto", str(OURS))
+    ours = Change(kind=Kind.ROUTE, protocol=OURS)
+    assert {change.kind for change in until(monitor, ours) if change != ours} == {Kind.LINK}
 
 
 @pytest.mark.parametrize("verb", ["add", "del"])

@@ -82,8 +82,10 @@ def has_table(agent: Agent) -> bool:
 def another_node(made: ClusterOfAgents, name: str, address: str) -> Iterator[str]:
     """A node without an agent; gone afterwards. Yields its podCIDR."""
     create_node(made, name, address)
-    yield made.pod_cidr(name)
-    made.ask(lambda client: client.delete(resources.NODES, name))
+    try:
+        yield made.pod_cidr(name)
+    finally:
+        made.ask(lambda client: client.delete(resources.NODES, name))
 
 
 def create_node(made: ClusterOfAgents, name: str, address: str, pod_cidr: str = "") -> None:
@@ -302,7 +304,7 @@ def test_a_node_beyond_a_gateway_is_named_once_and_costs_no_other(made: ClusterO
     agent.namespace.run("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.254")
     with another_node(made, "far", "198.51.100.7") as far, another_node(made, "n3", "192.0.2.3") as near:
         eventually(lambda: f"{near} via 192.0.2.3 dev eth0" in agent.routes())
-        assert agent.log.count("no route to its podCIDR") == 1
+        assert agent.log.count(f"no route to its podCIDR {far}") == 1
         assert "198.51.100.7 is not on a link of this node but behind 192.0.2.254 on eth0" in agent.log
         assert not any(far in route for route in agent.routes())
     agent.namespace.run("ip", "route", "delete", "198.51.100.0/24")
