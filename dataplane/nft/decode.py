@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from dataplane.nft import bytecode, wire
-from dataplane.nft.objects import Chain, Element, InstalledRule, Passed, Rule
+from dataplane.nft.objects import Chain, Element, InstalledRule, Limit, Passed, Rule
 from dataplane.nft.values import Verdict
 from dataplane.nft.wire import MalformedMessage
 
@@ -144,7 +144,16 @@ def _element(found: dict[int, bytes]) -> Element:
         wire.read_comment(found.get(wire.NFTA_SET_ELEM_USERDATA, b"")),
         None if timeout is None else wire.read_number(timeout),
         end,
+        _limit(wire.fields(found.get(wire.NFTA_SET_ELEM_EXPR, b""))),
     )
+
+
+def _limit(expression: dict[int, bytes]) -> Limit | None:
+    if wire.read_string(expression.get(wire.NFTA_EXPR_NAME, b"")) != "limit":
+        return None
+    found = wire.fields(expression.get(wire.NFTA_EXPR_DATA, b""))
+    rate, burst = found.get(wire.NFTA_LIMIT_RATE, b""), found.get(wire.NFTA_LIMIT_BURST, b"")
+    return Limit(wire.read_number(rate), wire.read_number(burst))
 
 
 def counters(found: dict[int, bytes]) -> Iterator[tuple[bytes, Passed]]:

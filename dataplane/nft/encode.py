@@ -20,6 +20,7 @@ from dataplane.nft.objects import (
     DeleteRule,
     Element,
     FlushChain,
+    Limit,
     Operation,
     ReplaceRule,
     Rule,
@@ -180,7 +181,22 @@ def _element(element: Element) -> bytes:
         body += u64(wire.NFTA_SET_ELEM_TIMEOUT, element.timeout)
     if element.comment:
         body += comment(wire.NFTA_SET_ELEM_USERDATA, element.comment)
+    if element.limit is not None:
+        body += attribute(wire.NFTA_SET_ELEM_EXPR, _limit(element.limit))
     return ATTRIBUTE.pack(len(body) + 4, wire.NFTA_LIST_ELEM) + body
+
+
+def _limit(limit: Limit) -> bytes:
+    """`limit rate over RATE bytes/second burst BURST bytes`"""
+    attributes = u64(wire.NFTA_LIMIT_RATE, limit.rate) + u64(wire.NFTA_LIMIT_UNIT, 1)
+    attributes += u32(wire.NFTA_LIMIT_BURST, limit.burst) + u32(wire.NFTA_LIMIT_TYPE, wire.NFT_LIMIT_PKT_BYTES)
+    attributes += u32(wire.NFTA_LIMIT_FLAGS, wire.NFT_LIMIT_F_INV)
+    return string(wire.NFTA_EXPR_NAME, "limit") + attribute(wire.NFTA_EXPR_DATA, attributes)
+
+
+def key_of(set_name: str, key: bytes) -> bytes:
+    """Which element of which set: the attributes of a question about it."""
+    return string(wire.NFTA_SET_ELEM_LIST_SET, set_name) + _list([_element_key(Element(key))])
 
 
 def _element_key(element: Element) -> bytes:

@@ -86,6 +86,9 @@ class FakeNft:
             raise errors.NotFound(f"list elements of set {set_name} in table {self.table}", errno.ENOENT)
         return tuple(self._state.elements[set_name].values())
 
+    def element(self, set_name: str, key: bytes) -> Element | None:
+        return self._state.elements.get(set_name, {}).get(key) if self._state else None
+
     def counters(self, set_name: str) -> Mapping[bytes, Passed]:
         """Every element counts; what `passed` says of its key, else nothing."""
         return {element.key: self.passed.get(element.key, Passed(0, 0)) for element in self.elements(set_name)}

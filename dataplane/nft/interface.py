@@ -112,6 +112,9 @@ class Nft(Protocol):
     def elements(self, set_name: str) -> tuple[Element, ...]:
         """The elements of a set or map, in no order. Raises NotFound."""
 
+    def element(self, set_name: str, key: bytes) -> Element | None:
+        """One element by its key, however many there are; None without it, its set or the table."""
+
     def counters(self, set_name: str) -> Mapping[bytes, Passed]:
         """What each element's counter has seen, by the element's key. Raises NotFound.
 

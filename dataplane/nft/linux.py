@@ -102,6 +102,14 @@ class LinuxNft:
 
         return self._settled(request, read)
 
+    def element(self, set_name: str, key: bytes) -> Element | None:
+        request = f"find an element of set {set_name} in table {self.table}"
+        try:
+            found = self._ask(wire.NFT_MSG_GETSETELEM, request, encode.key_of(set_name, key))
+        except errors.NotFound:
+            return None
+        return next(decode.elements(decode.fields(found)), None)
+
     def counters(self, set_name: str) -> Mapping[bytes, Passed]:
         request = f"read counters of set {set_name} in table {self.table}"
         with self._lock:
@@ -141,10 +149,10 @@ class LinuxNft:
 
         return run() if self._netns_fd is None else netns.run_in(self._netns_fd, run)
 
-    def _ask(self, kind: int, request: str) -> decode.Message:
+    def _ask(self, kind: int, request: str, attributes: bytes = b"") -> decode.Message:
         with self._lock:
             sequence = self._socket.next_sequence()
-            return self._socket.ask(encode.request(self.table, kind, sequence=sequence), sequence, request)
+            return self._socket.ask(encode.request(self.table, kind, attributes, sequence=sequence), sequence, request)
 
     def _settled(self, request: str, read: Callable[[], T | None]) -> T:
         """Read until the ruleset stood still meanwhile. The kernel itself marks only some of the mixed dumps."""

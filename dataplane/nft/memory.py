@@ -238,7 +238,10 @@ def listing(state: State) -> Iterator[str]:
 def _element_text(element: Element) -> str:
     timeout = "" if element.timeout is None else f" timeout {element.timeout}ms"
     value = element.value.hex() if isinstance(element.value, bytes) else element.value
-    return f"{element.key.hex()}{timeout}{_comment_text(element.comment)}" + ("" if value is None else f" : {value}")
+    limit = f" limit rate over {element.limit.rate}" if element.limit else ""
+    return f"{element.key.hex()}{timeout}{limit}{_comment_text(element.comment)}" + (
+        "" if value is None else f" : {value}"
+    )
 
 
 def _comment_text(comment: str) -> str:

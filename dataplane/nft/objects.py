@@ -26,6 +26,7 @@ class Family(IntEnum):
 
     INET = 1
     IP = 2
+    BRIDGE = 7
     IP6 = 10
 
 
@@ -60,10 +61,18 @@ class InstalledRule(NamedTuple):
     rule: Rule
 
 
+class Limit(msgspec.Struct, frozen=True, gc=False):
+    """Matches what comes beyond so many bytes a second. A quiet second and `burst` bytes may be saved up (nft_limit.c)."""
+
+    rate: int
+    burst: int
+
+
 class Element(msgspec.Struct, frozen=True, gc=False):
     """A member of a set, or a key of a map with its value. `timeout` is in milliseconds; None is the set's own.
 
-    In a set of intervals over a concatenation, `end` is the last key that belongs to it.
+    In a set of intervals over a concatenation, `end` is the last key that belongs to it. In a set whose elements have a
+    limit each, a packet is in the set only while the element's limit is exceeded.
     """
 
     key: bytes
@@ -71,6 +80,7 @@ class Element(msgspec.Struct, frozen=True, gc=False):
     comment: str = ""
     timeout: int | None = None
     end: bytes | None = None
+    limit: Limit | None = None
 
 
 class Passed(NamedTuple):

@@ -22,6 +22,7 @@ from dataplane.nft.objects import (
     Element,
     Family,
     FlushChain,
+    Limit,
     ReplaceRule,
     Rule,
     Table,
@@ -36,6 +37,7 @@ SKELETON = """table ip podwire-test {
     map affinity { type ipv4_addr . mark : mark; flags timeout; }
     map services { type ipv4_addr . inet_proto . inet_service : verdict; }
     set members { type ipv4_addr; }
+    set limited { type ipv4_addr; limit rate over 1 mbytes/second; }
     chain to-endpoint { }
     chain pre { type nat hook prerouting priority dstnat; }
 }"""
@@ -45,6 +47,7 @@ SETS = (
     SetShape("affinity", 8, 4, timeouts=True),
     SetShape("services", 12, verdicts=True),
     SetShape("members", 4),
+    SetShape("limited", 4),
 )
 SERVICE = values.concat(b"\x0a\x60\0\1", values.proto(6), values.port(443))
 OTHER_SERVICE = values.concat(b"\x0a\x60\0\2", values.proto(6), values.port(443))
@@ -474,3 +477,28 @@ def test_the_listing_names_what_is_in_the_table(nft):
     assert "table ip podwire-test" in listing
     assert "chain svc" in listing
     assert "default/kubernetes" in listing
+
+
+def test_one_element_is_found_by_its_key(nft):
+    nft.commit([AddElements("endpoints", (Element(mark(1), b"\x0a\0\0\1\x1f\x90\0\0", "a"),)), SVC])
+    nft.commit([AddElements("services", (TO_SVC,))])
+
+    assert nft.element("endpoints", mark(1)) == Element(mark(1), b"\x0a\0\0\1\x1f\x90\0\0", "a")
+    assert nft.element("services", SERVICE) == TO_SVC
+
+
+@pytest.mark.parametrize("set_name", ["ring", "nobody-has-this"])
+def test_an_element_that_is_not_there_is_none(nft, set_name):
+    assert nft.element(set_name, mark(1)) is None
+
+
+def test_an_element_of_a_table_that_is_not_there_is_none(empty):
+    assert empty.element("ring", mark(1)) is None
+
+
+def test_each_element_of_a_set_has_a_limit_of_its_own(nft):
+    slow, fast = Element(mark(1), limit=Limit(1000, 4000)), Element(mark(2), limit=Limit(1 << 33, 1), comment="fast")
+    nft.commit([AddElements("limited", (slow, fast))])
+
+    assert {slow, fast} == set(nft.elements("limited"))
+    assert slow == nft.element("limited", mark(1))
