@@ -1,6 +1,6 @@
 # The five commands. Each installs what it needs, says what it is doing and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean lock
+.PHONY: help demo test check bench clean lock proto
 
 BIN := .venv/bin
 
@@ -40,3 +40,7 @@ clean:
 lock:
 	uv pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --extra build pyproject.toml -o requirements.lock
 	uv pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+# For maintainers: renew the generated modules of the .proto files.
+proto:
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. pods/cri/runtime.proto
