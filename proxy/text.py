@@ -75,11 +75,15 @@ def _add_elements(set_name: str, formatted: Iterable[str], table: Table) -> Iter
         yield f"add element {table} {set_name} {{ {joined} }}"
 
 
+def format_key(set_name: str, element: Element) -> str:
+    """What an element stands under."""
+    key = _KEYS[set_name](element.key)
+    return key if element.end is None else f"{key}-{ip_address(element.end[len(element.end) // 2 + 4 :])}"
+
+
 def _element(set_name: str, element: Element) -> str:
     comment = f' comment "{element.comment}"' if element.comment else ""
-    key, value = _KEYS[set_name](element.key), element.value
-    if element.end is not None:
-        key += f"-{ip_address(element.end[len(element.end) // 2 + 4 :])}"
+    key, value = format_key(set_name, element), element.value
     if value is None:
         return f"{key}{comment}"
     shown = str(value) if isinstance(value, Verdict) else _VALUES[set_name](value)
