@@ -8,6 +8,7 @@ import contextlib
 import errno
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -24,18 +25,30 @@ T = TypeVar("T")
 DUMP_ATTEMPTS = 20
 
 
+@dataclass(slots=True)
+class _Line:
+    """What the tables of one namespace may share: a socket, whose turn it is, and who listens to changes of others."""
+
+    netns_fd: int | None
+    socket: NetfilterSocket
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    monitor: LinuxMonitor | None = None
+
+
 class LinuxNft:
     """One table in one network namespace. Threads may share it: their requests take turns."""
 
-    def __init__(self, table: Table, *, netns_fd: int | None = None) -> None:
+    def __init__(self, table: Table, *, netns_fd: int | None = None, line: _Line | None = None) -> None:
+        """`line` is for `beside`."""
         self.table = table
-        self._netns_fd = netns_fd
-        self._socket = NetfilterSocket(netns_fd)
-        self._lock = threading.RLock()
-        self._monitor: LinuxMonitor | None = None
+        self._line = line or _Line(netns_fd, NetfilterSocket(netns_fd))
+
+    def beside(self, table: Table) -> "LinuxNft":
+        """Another table, through the same socket: the monitor of either passes over the transactions of both."""
+        return LinuxNft(table, line=self._line)
 
     def close(self) -> None:
-        self._socket.close()
+        self._line.socket.close()
 
     def __enter__(self) -> Self:
         return self
@@ -54,7 +67,7 @@ class LinuxNft:
     def commit(self, operations: Sequence[Operation], *, generation: int | None = None) -> None:
         batch = encode.batch(self.table, operations, generation=generation)
         with self._change():
-            answers = self._socket.transact(batch.payload)
+            answers = self._line.socket.transact(batch.payload)
             if answers:
                 raise self._refusal(batch, answers)
 
@@ -112,7 +125,7 @@ class LinuxNft:
 
     def counters(self, set_name: str) -> Mapping[bytes, Passed]:
         request = f"read counters of set {set_name} in table {self.table}"
-        with self._lock:
+        with self._line.lock:
             found = self._dump(wire.NFT_MSG_GETSETELEM, request, wire.string(wire.NFTA_SET_ELEM_LIST_SET, set_name))
         return {key: passed for fields in found for key, passed in decode.counters(fields)}
 
@@ -126,19 +139,19 @@ class LinuxNft:
 
     def delete_table(self) -> None:
         with self._change():
-            answers = self._socket.transact(encode.delete_table(self.table))
+            answers = self._line.socket.transact(encode.delete_table(self.table))
             refusals = [answer for answer in answers if answer.code != errno.ENOENT]
             if refusals:
                 raise errors.from_errno(f"delete table {self.table}", refusals[0].code, detail=refusals[0].detail)
 
     def monitor(self) -> LinuxMonitor:
-        self._monitor = LinuxMonitor(self._netns_fd)
-        return self._monitor
+        self._line.monitor = LinuxMonitor(self._line.netns_fd)
+        return self._line.monitor
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[None]:
-        unheard = self._monitor.suspended(self.generation) if self._monitor else contextlib.nullcontext()
-        with self._lock, unheard:
+        unheard = self._line.monitor.suspended(self.generation) if self._line.monitor else contextlib.nullcontext()
+        with self._line.lock, unheard:
             yield
 
     def _run_text(self, text: str) -> tuple[int, str, str]:
@@ -147,16 +160,18 @@ class LinuxNft:
             code, output, message = nftables.Nftables().cmd(text)
             return code, output, message
 
-        return run() if self._netns_fd is None else netns.run_in(self._netns_fd, run)
+        return run() if self._line.netns_fd is None else netns.run_in(self._line.netns_fd, run)
 
     def _ask(self, kind: int, request: str, attributes: bytes = b"") -> decode.Message:
-        with self._lock:
-            sequence = self._socket.next_sequence()
-            return self._socket.ask(encode.request(self.table, kind, attributes, sequence=sequence), sequence, request)
+        with self._line.lock:
+            sequence = self._line.socket.next_sequence()
+            return self._line.socket.ask(
+                encode.request(self.table, kind, attributes, sequence=sequence), sequence, request
+            )
 
     def _settled(self, request: str, read: Callable[[], T | None]) -> T:
         """Read until the ruleset stood still meanwhile. The kernel itself marks only some of the mixed dumps."""
-        with self._lock:
+        with self._line.lock:
             for _ in range(DUMP_ATTEMPTS):
                 before = self.generation()
                 found = read()
@@ -165,9 +180,9 @@ class LinuxNft:
         raise errors.DataplaneError(request, errno.EINTR, detail=f"it changed during each of {DUMP_ATTEMPTS} attempts")
 
     def _dump(self, kind: int, request: str, attributes: bytes = b"") -> list[dict[int, bytes]]:
-        sequence = self._socket.next_sequence()
+        sequence = self._line.socket.next_sequence()
         question = encode.request(self.table, kind, attributes, flags=wire.NLM_F_DUMP, sequence=sequence)
-        messages = self._socket.dump(question, sequence, request)
+        messages = self._line.socket.dump(question, sequence, request)
         # The kernel filters by family, and not every kind of object by table too.
         found = (decode.fields(message) for message in messages if message.family == self.table.family)
         return [fields for fields in found if decode.table_name(fields) == self.table.name]

@@ -222,7 +222,7 @@ def test_the_refused_one_of_ten_thousand_operations_is_found(nft):
 
 def test_more_refusals_than_the_socket_can_queue_still_fail_the_transaction(nft, monkeypatch):
     monkeypatch.setattr(netfilter_socket, "RECEIVE_BUFFER", 1 << 14)
-    with open(f"/proc/self/fd/{nft._netns_fd}") as file, LinuxNft(TABLE, netns_fd=file.fileno()) as cramped:
+    with open(f"/proc/self/fd/{nft._line.netns_fd}") as file, LinuxNft(TABLE, netns_fd=file.fileno()) as cramped:
         with pytest.raises(TransactionFailed) as caught:
             cramped.commit([AddChain(Chain("svc")), *[DeleteChain(f"absent-{number}") for number in range(1000)]])
         assert caught.value.failures[0].index == 1
@@ -240,7 +240,7 @@ def test_reading_while_others_write_gives_one_generation(nft):
     stop = threading.Event()
 
     def churn() -> None:
-        with LinuxNft(TABLE, netns_fd=nft._netns_fd) as other:
+        with LinuxNft(TABLE, netns_fd=nft._line.netns_fd) as other:
             while not stop.is_set():
                 other.commit([DeleteElements("ring", ring(1, 1)), AddElements("ring", ring(5001, 1))])
                 other.commit([DeleteElements("ring", ring(5001, 1)), AddElements("ring", ring(1, 1))])
@@ -374,6 +374,18 @@ def test_our_own_changes_are_not_noticed(nft, inside):
     assert [change.table for change in changes] == ["sentinel"]
 
 
+def test_our_own_changes_of_a_table_beside_are_not_noticed_either(nft, inside):
+    beside = nft.beside(Table(Family.IP6, "podwire-test"))
+    with watching(nft) as changes:
+        beside.load("table ip6 podwire-test { chain early { }; }")
+        beside.commit([AddChain(Chain("late"))])
+        inside.run("nft", "add", "table", "ip", "sentinel")
+        eventually(lambda: changes)
+
+    assert [change.table for change in changes] == ["sentinel"]
+    assert {chain.name for chain in beside.chains()} == {"early", "late"}
+
+
 def test_a_change_during_our_own_commit_is_reported_as_lost(nft, inside):
     with watching(nft) as changes:
         with nft._change():
@@ -386,7 +398,7 @@ def test_a_change_during_our_own_commit_is_reported_as_lost(nft, inside):
 
 def test_more_changes_than_the_socket_can_queue_are_reported_as_lost(nft, monkeypatch):
     monkeypatch.setattr(netfilter_socket, "RECEIVE_BUFFER", 1 << 14)
-    with LinuxNft(TABLE, netns_fd=nft._netns_fd) as other:
+    with LinuxNft(TABLE, netns_fd=nft._line.netns_fd) as other:
         monitor = nft.monitor()
         other.commit([AddElements("ring", ring(1, 5000))])
         thread = threading.Thread(target=lambda: lost.append(next(monitor.changes())))
