@@ -66,10 +66,10 @@ class Numbers:
 
     def _free_run(self, start: int, length: int) -> int | None:
         while start + length <= self._numbers.stop:
-            in_use = [number for number in range(start, start + length) if number in self._taken]
-            if not in_use:
+            run = range(start, start + length)
+            if self._taken.isdisjoint(run):
                 return start
-            start = in_use[-1] + 1
+            start = max(number for number in run if number in self._taken) + 1
         return None
 
 

@@ -3,10 +3,10 @@
 A key is built the way the kernel compares it, field by field in whole registers; see the comments of the maps there.
 """
 
-import base64
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from dataplane.nft import values
@@ -14,6 +14,7 @@ from dataplane.nft.objects import Family
 from proxy.model import Address, Protocol, Scope, ServicePort, ServicePortName, Target
 
 TABLE: Final = "podwire-proxy"
+STAND_IN: Final = "podwire-proxy-stand-in"
 
 SERVICES: Final = "services"
 SINGLE_ENDPOINT: Final = "single-endpoint"
@@ -74,6 +75,9 @@ _STICKY: Final = "sticky-"
 _STICK: Final = "stick-"
 _AFFINITY_CHAIN: Final = re.compile(f"(?:{_STICKY}|{_STICK})([1-9][0-9]{{0,9}})")
 _READABLE_MAX: Final = 200  # the kernel's limit is 255 with prefix and hash
+# RFC 4648 base32, two characters at a time: names are made for every Service of a cluster.
+_BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS: Final = tuple(f"{one}{two}" for one in _BASE32 for two in _BASE32)
 _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9/._-]")
 
 
@@ -102,7 +106,7 @@ def leads(port: ServicePort, scope: Scope) -> Iterator[tuple[str, bytes]]:
 
 def target_value(target: Target) -> bytes:
     """The value of an endpoint in ENDPOINTS."""
-    return values.concat(target.packed, values.port(target.port))
+    return target.packed + values.padded_port(target.port)
 
 
 def hairpin_key(endpoint_id: int, target: Target) -> bytes:
@@ -110,12 +114,14 @@ def hairpin_key(endpoint_id: int, target: Target) -> bytes:
     return values.concat(values.mark(endpoint_id), target.packed)
 
 
+@lru_cache(maxsize=16)  # a Service port's is asked for again and again while it is rendered
 def chain_name(name: ServicePortName, scope: Scope = Scope.CLUSTER) -> str:
     """A name unique for the machine (the hash) and readable for people: svc-abcdefgh-default/web/http/tcp."""
     parts = (name.service.namespace, name.service.name, name.port, name.protocol.lower())
-    digest = base64.b32encode(hashlib.sha256("\0".join(parts).encode()).digest())[:8].decode().lower()
+    digest = int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()[:5], "big")
+    hashed = "".join([_PAIRS[digest >> shift & 0x3FF] for shift in (30, 20, 10, 0)])
     readable = _NOT_IN_A_NAME.sub("_", "/".join(part for part in parts if part))
-    return f"{_CHAIN_PREFIXES[scope]}{digest}-{readable[:_READABLE_MAX]}"
+    return f"{_CHAIN_PREFIXES[scope]}{hashed}-{readable[:_READABLE_MAX]}"
 
 
 def form(set_name: str, family: Family) -> tuple[int, int | None]:

@@ -294,12 +294,14 @@ def _preference(endpoint: Endpoint) -> tuple[bool, bool, bool, str]:
 
 def _slice_endpoints(endpoint_slice: objects.EndpointSlice, port: ServicePort) -> Iterator[Endpoint]:
     numbers = [number for entry in endpoint_slice.ports or () if (number := _target_port(entry, port))]
+    version = port.cluster_ip.version
     weights = _weights((endpoint_slice.metadata.annotations or {}).get(WEIGHTS, ""))
     for number in numbers:
         for endpoint in endpoint_slice.endpoints or ():
-            address = _address(endpoint, port.cluster_ip.version)
-            if address is not None:
-                yield _endpoint(endpoint, Target(address.packed, number), weights.get(endpoint.addresses[0], 1))
+            packed = _packed(endpoint.addresses[0], version) if endpoint.addresses else None
+            if packed is not None:
+                weight = weights.get(endpoint.addresses[0], 1) if weights else 1
+                yield _endpoint(endpoint, Target(packed, number), weight)
 
 
 def _weights(text: str) -> Mapping[str, int]:
@@ -318,13 +320,25 @@ def _target_port(entry: objects.EndpointPort, port: ServicePort) -> int | None:
     return entry.port if 0 < entry.port < 65536 else None
 
 
-def _address(endpoint: objects.Endpoint, version: int) -> Address | None:
-    # discovery/v1: addresses[0] stands for the endpoint, the others are the same pod's.
+def _packed(text: str, version: int) -> bytes | None:
+    """An address of this version; None for anything else. discovery/v1: addresses[0] stands for the endpoint."""
+    if version == 4 and (packed := _usual_ipv4(text)):
+        return packed
     try:
-        address = _PARSERS[version](endpoint.addresses[0])
-    except (IndexError, ValueError):
+        return _PARSERS[version](text).packed
+    except ValueError:
         return None
-    return address
+
+
+def _usual_ipv4(text: str) -> bytes:
+    """An IPv4 address as everybody spells it, else nothing: cheaper than an object for each of 100,000 endpoints."""
+    try:
+        packed = bytes(map(int, text.split(".")))
+    except ValueError:
+        return b""
+    # Written again, because int() also takes signs, spaces, underscores, zeros in front and the digits of all scripts.
+    is_usual = len(packed) == 4 and text == f"{packed[0]}.{packed[1]}.{packed[2]}.{packed[3]}"
+    return packed if is_usual else b""
 
 
 def _endpoint(endpoint: objects.Endpoint, target: Target, weight: int) -> Endpoint:

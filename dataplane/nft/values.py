@@ -16,6 +16,7 @@ PORT_MAX = 0xFFFF
 VerdictKind = Literal["accept", "drop", "continue", "return", "jump", "goto"]
 _MARK = Struct("=I")
 _PORT = Struct("!H")
+_PADDED_PORT = Struct("!H2x")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -63,6 +64,11 @@ def ipv4(address: IPv4Address) -> bytes:
 def port(number: int) -> bytes:
     """A transport port (nft's inet_service)."""
     return _PORT.pack(number)
+
+
+def padded_port(number: int) -> bytes:
+    """A transport port as a field of a concatenation."""
+    return _PADDED_PORT.pack(number)
 
 
 def proto(number: int) -> bytes:
