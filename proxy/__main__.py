@@ -104,11 +104,11 @@ def _serve(configuration: KubeProxyConfiguration) -> None:
     conntrack_sysctls.apply(configuration.conntrack)
     proxy = Proxy(
         Client(connection, "podwire-proxy"),
-        LinuxNft(Ruleset(Family.IP).table),
+        [LinuxNft(Ruleset(Family.IP).table)],
         Conntrack(),
         here.settings(configuration, node),
     )
-    proxy.metrics.add(ConnectionMetrics(LinuxNft(Ruleset(Family.IP).table), proxy.served))
+    proxy.metrics.add(ConnectionMetrics({"IPv4": LinuxNft(Ruleset(Family.IP).table)}, proxy.served))
     servers = _servers(configuration, proxy)
     log.info("proxy started", node=node, server=connection.server)
     proxy.start()

@@ -36,43 +36,41 @@ class CountedConnections:
 class LocalityMetrics(Collector):
     """Counts, when asked, the Service ports whose policy is Local and that are served, but not by this node."""
 
-    def __init__(self, source: Source, *, node: str, family: Family) -> None:
+    def __init__(self, source: Source, *, node: str, families: Iterable[Family]) -> None:
         self._source = source
         self._node = node
-        self._family: Family = family
+        self._families = tuple(families)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        internal, external = 0, 0
-        for port in self._ports_without_local_endpoints():
-            internal += port.local_only
-            external += port.external_local
         found = GaugeMetricFamily(
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
             "Service ports with a Local traffic policy and no endpoint on this node",
             labels=("traffic_policy", "ip_family"),
         )
-        found.add_metric(("internal", self._family), internal)
-        found.add_metric(("external", self._family), external)
+        for family in self._families:
+            ports = list(self._ports_without_local_endpoints(family))
+            found.add_metric(("internal", family), sum(port.local_only for port in ports))
+            found.add_metric(("external", family), sum(port.external_local for port in ports))
         yield found
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Nothing is looked at before somebody asks."""
         return iter(())
 
-    def _ports_without_local_endpoints(self) -> Iterator[ServicePort]:
+    def _ports_without_local_endpoints(self, family: Family) -> Iterator[ServicePort]:
         for name in self._source.names():
-            for port in self._local_ports(name):
+            for port in self._local_ports(name, family):
                 choice = topology.choose(model.endpoints(self._source.slices(name), port), node=self._node)
                 if choice.is_served and not choice.local:
                     yield port
 
-    def _local_ports(self, name: ServiceName) -> Iterator[ServicePort]:
+    def _local_ports(self, name: ServiceName, family: Family) -> Iterator[ServicePort]:
         service = self._source.service(name)
         policies = (service.spec.internal_traffic_policy, service.spec.external_traffic_policy) if service else ()
         if service is None or "Local" not in policies:
             return
         try:
-            ports = model.service_ports(service, self._family)
+            ports = model.service_ports(service, family)
         except InvalidService:
             return
         yield from (port for port in ports if port.local_only or port.external_local)

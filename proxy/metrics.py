@@ -16,7 +16,7 @@ from dataplane.errors import NotFound
 from dataplane.nft import values
 from dataplane.nft.interface import Nft
 from proxy import layout
-from proxy.model import ServiceName, ServicePortName
+from proxy.model import Family, ServiceName, ServicePortName
 from proxy.planning import Served
 from proxy.traffic import Traffic
 
@@ -26,7 +26,7 @@ _ROUND_BUCKETS: Final = tuple(0.001 * 2**power for power in range(15))
 
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 
-_PORT: Final = ("namespace", "service", "port", "protocol")
+_PORT: Final = ("namespace", "service", "port", "protocol", "ip_family")
 
 
 class Metrics:
@@ -81,43 +81,46 @@ class Metrics:
 
 
 class ConnectionMetrics(Collector):
-    """Reads the kernel's counters when Prometheus asks; give it a socket of its own, for not to hold up rounds."""
+    """Reads the kernel's counters when Prometheus asks; give it sockets of its own, for not to hold up rounds."""
 
-    def __init__(self, nft: Nft, served: Callable[[], Mapping[ServiceName, Served]]) -> None:
-        self._nft = nft
+    def __init__(
+        self, tables: Mapping[Family, Nft], served: Callable[[], Mapping[Family, Mapping[ServiceName, Served]]]
+    ) -> None:
+        self._tables = tables
         self._served = served
-        self._traffic = Traffic()
+        self._traffic = {family: Traffic() for family in tables}
         self._lock = threading.Lock()
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        with self._lock:
-            self._traffic.observe(self._counts(), self._served())
-            ports, endpoints = dict(self._traffic.ports), dict(self._traffic.endpoints)
         by_port = CounterMetricFamily("podwire_service_connections", "Connections to a Service port", labels=_PORT)
-        for port, count in ports.items():
-            by_port.add_metric(_labels(port), count)
-        yield by_port
         by_endpoint = CounterMetricFamily(
             "podwire_endpoint_connections",
             "Connections an endpoint got for a Service port",
             labels=(*_PORT, "endpoint"),
         )
-        for owner, count in endpoints.items():
-            if count:  # most endpoints of a large cluster never hear from this node
-                by_endpoint.add_metric((*_labels(owner.port), str(owner.target)), count)
+        with self._lock:
+            served = self._served()
+            for family, traffic in self._traffic.items():
+                traffic.observe(self._counts(family), served[family])
+                for port, count in traffic.ports.items():
+                    by_port.add_metric(_labels(port, family), count)
+                for owner, count in traffic.endpoints.items():
+                    if count:  # most endpoints of a large cluster never hear from this node
+                        by_endpoint.add_metric((*_labels(owner.port, family), str(owner.target)), count)
+        yield by_port
         yield by_endpoint
 
     def describe(self) -> Iterator[CounterMetricFamily]:
         """Nothing is read before there is a table."""
         return iter(())
 
-    def _counts(self) -> Mapping[int, int]:
+    def _counts(self, family: Family) -> Mapping[int, int]:
         try:
-            counters = self._nft.counters(layout.ENDPOINTS)
+            counters = self._tables[family].counters(layout.ENDPOINTS)
         except NotFound:
             return {}
         return {values.mark_number(key): passed.packets for key, passed in counters.items()}
 
 
-def _labels(port: ServicePortName) -> tuple[str, ...]:
-    return port.service.namespace, port.service.name, port.port, port.protocol
+def _labels(port: ServicePortName, family: Family) -> tuple[str, ...]:
+    return port.service.namespace, port.service.name, port.port, port.protocol, family

@@ -1,7 +1,7 @@
 """The proxy's parts and their threads, put together.
 
-informers ──► Inputs ──marks──► ControlLoop ──► Syncer ──► table
-                                    ▲             └──► StaleFlows ──► conntrack
+informers ──► Inputs ──marks──► SingleStack, one a family: ControlLoop ──► Syncer ──► its table
+                                    ▲                                        └──► StaleFlows ──► conntrack
              Monitor ──foreign──────┘
 
 Nothing is written before Services and EndpointSlices have both been listed: half of the truth would cut connections.
@@ -9,16 +9,14 @@ Without the API server the table stays as it is, and is still defended.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
 
 from dataplane.errors import DataplaneError
 from dataplane.nft.interface import Monitor, Nft
-from dataplane.nft.objects import Family
 from kube import objects
-from kube.control import ControlLoop
 from kube.http import Client
 from kube.informer import Informer
 from kube.resources import ENDPOINT_SLICES, NODES, SERVICES
@@ -27,16 +25,13 @@ from proxy.counted import CountedConnections, LocalityMetrics
 from proxy.events import Recorder
 from proxy.flows import Connections, StaleFlows
 from proxy.health import Health
-from proxy.health_check_ports import HealthCheckPorts
 from proxy.here import Settings
 from proxy.inputs import Inputs
 from proxy.metrics import Metrics
-from proxy.model import ServiceName
-from proxy.planning import Planner, Served
-from proxy.rounds import Rounds
-from proxy.ruleset import Ruleset
+from proxy.model import Family, ServiceName
+from proxy.planning import Served
+from proxy.single_stack import FAMILIES, Shared, SingleStack
 from proxy.surroundings import Surroundings
-from proxy.sync import NODE, RESYNC, Syncer
 from proxy.trouble import Trouble, on_node
 
 log = structlog.get_logger(__name__)
@@ -46,11 +41,15 @@ _FOLLOW_AGAIN_SECONDS: Final = 1.0
 
 
 class Proxy:
-    """Serves the Services of one address family on this node, from `start` to `stop`; the table outlives it."""
+    """Serves the Services of this node, from `start` to `stop`, with one table for each address family.
 
-    def __init__(self, client: Client, nft: Nft, connections: Connections, settings: Settings) -> None:
+    The tables are beside each other: the monitor of one passes over the proxy's own changes of all. They outlive it.
+    """
+
+    def __init__(self, client: Client, tables: Sequence[Nft], connections: Connections, settings: Settings) -> None:
         node = settings.node
-        self.health = Health()
+        families = tuple(FAMILIES[nft.table.family] for nft in tables)
+        self.health = Health(families)
         self.metrics = Metrics()
         self._services: Informer[objects.Service] = Informer(
             client,
@@ -65,48 +64,43 @@ class Proxy:
         self._nodes: Informer[objects.Node] = Informer(
             client, NODES, objects.Node, field_selector=f"metadata.name={node}"
         )
-        self._loop: ControlLoop[ServiceName] = ControlLoop("services")
-        self._surroundings = Surroundings(
-            client, self._nodes, settings, family="IPv4", changed=lambda: self._loop.mark(NODE)
-        )
+        self._surroundings = Surroundings(client, self._nodes, settings, changed=self._on_node)
         self._flows = StaleFlows(CountedConnections(connections, self.metrics))
-        self._nft = nft
-        inputs = Inputs(self._services.cache, self._slices.cache, self._mark)
-        self.metrics.add(LocalityMetrics(inputs, node=node, family="IPv4"))
-        self._syncer = Syncer(
-            nft,
-            Ruleset(Family.IP),
-            Planner(inputs, node=node, family="IPv4", look=self._surroundings.look),
-            later=lambda key, seconds: self._loop.mark(key, after=seconds),
-            expect_udp=self._flows.expect,
-        )
         self.events = Recorder(client, node=node)
         self._node = node
         trouble = Trouble(self.events, self._services.cache)
         self._services.on_unreadable(trouble.unreadable(SERVICES))
         self._slices.on_unreadable(trouble.unreadable(ENDPOINT_SLICES))
-        self._rounds = Rounds(self._syncer, self.health, self.metrics, family="IPv4", tell=trouble.service)
-        self._services.cache.subscribe(self._rounds.on_service)
-        self._slices.cache.subscribe(self._rounds.on_endpoint_slice)
-        self._nodes.cache.subscribe(lambda _, node: self.health.node_is(node))
-        self._health_checks = HealthCheckPorts(
-            inputs, self.health, node=node, family="IPv4", tell=trouble.about_service
+        inputs = Inputs(self._services.cache, self._slices.cache, self._mark)
+        self.metrics.add(LocalityMetrics(inputs, node=node, families=families))
+        shared = Shared(
+            node=node,
+            inputs=inputs,
+            surroundings=self._surroundings,
+            flows=self._flows,
+            health=self.health,
+            metrics=self.metrics,
+            trouble=trouble,
+            await_lists=self._await_lists,
         )
-        self._monitor: Monitor = nft.monitor()
+        self.stacks = tuple(SingleStack(nft, shared) for nft in tables)
+        for stack in self.stacks:
+            self._services.cache.subscribe(stack.rounds.on_service)
+            self._slices.cache.subscribe(stack.rounds.on_endpoint_slice)
+        self._nodes.cache.subscribe(lambda _, node: self.health.node_is(node))
+        self._monitor: Monitor = tables[0].monitor()
         self._stopping = threading.Event()
         self._threads = self._made_threads()
 
     def _made_threads(self) -> list[threading.Thread]:
-        runs = (
-            ("services", self._run),
-            ("udp-flows", self._flows.run),
-            ("health-check-ports", self._health_checks.run),
-            ("monitor", self._watch_table),
-        )
-        return [threading.Thread(target=run, name=name, daemon=True) for name, run in runs]
+        runs = {"udp-flows": self._flows.run, "monitor": self._watch_tables}
+        for stack in self.stacks:
+            runs |= stack.runs
+        return [threading.Thread(target=run, name=name, daemon=True) for name, run in runs.items()]
 
-    def served(self) -> Mapping[ServiceName, Served]:
-        return self._syncer.served()
+    def served(self) -> Mapping[Family, Mapping[ServiceName, Served]]:
+        """What stands in each family's table; any thread may ask."""
+        return {stack.family: stack.served() for stack in self.stacks}
 
     def warn(self, reason: str, message: str) -> None:
         """Tell of this proxy's own trouble, on its Node."""
@@ -125,9 +119,9 @@ class Proxy:
     def stop(self) -> None:
         """End all threads after the round they are in."""
         self._stopping.set()
-        self._loop.stop()
+        for stack in self.stacks:
+            stack.stop()
         self._flows.stop()
-        self._health_checks.stop()
         self._monitor.stop()
         self._services.stop()
         self._slices.stop()
@@ -139,25 +133,30 @@ class Proxy:
         self._monitor.close()
 
     def _mark(self, name: ServiceName) -> None:
-        self._loop.mark(name)
-        self._health_checks.mark(name)
+        for stack in self.stacks:
+            stack.mark(name)
 
-    def _run(self) -> None:
+    def _on_node(self) -> None:
+        for stack in self.stacks:
+            stack.on_node()
+
+    def _await_lists(self) -> bool:
+        """Return when the API has told all there is to know; False if the proxy stops instead."""
         for cache in (self._services.cache, self._slices.cache):
             while not cache.synced.wait(0.1):
                 if self._stopping.is_set():
-                    return
+                    return False
         self._surroundings.wait()
-        self._loop.mark(RESYNC)
-        self._loop.run(self._rounds.sync)
+        return True
 
-    def _watch_table(self) -> None:
+    def _watch_tables(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._follow_changes()
-            except DataplaneError as error:  # the thread's edge: without it the table would no longer be defended
-                log.warning("changes of the table cannot be followed; checking all of it", error=str(error))
-                self._loop.mark(RESYNC)
+            except DataplaneError as error:  # the thread's edge: without it the tables would no longer be defended
+                log.warning("changes of the tables cannot be followed; checking all of them", error=str(error))
+                for stack in self.stacks:
+                    stack.check()
                 self._stopping.wait(_FOLLOW_AGAIN_SECONDS)
             else:
                 return
@@ -165,12 +164,5 @@ class Proxy:
     def _follow_changes(self) -> None:
         """Until the proxy stops."""
         for change in self._monitor.changes():
-            if change.touches(self._nft.table):
-                log.warning(
-                    "somebody else changed the table; checking all of it",
-                    table=str(self._nft.table),
-                    command=change.command or "unknown",
-                    process=change.process_id,
-                    what=", ".join(sorted(change.what)),
-                )
-                self._loop.mark(RESYNC)
+            for stack in self.stacks:
+                stack.on_change(change)

@@ -17,7 +17,7 @@ from kube.informer import Informer
 from kube.resources import SERVICE_CIDRS
 from proxy import here
 from proxy.here import Here, Settings
-from proxy.model import Family
+from proxy.model import VERSIONS, Family
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ _PATIENCE_SECONDS: Final = 30.0
 
 
 class Surroundings:
-    """Follows them from `start` to `stop`; `changed` is called when `look` has a new answer, from any thread."""
+    """Follows them from `start` to `stop`; `changed` is called when `look` has a new answer for any family, from any thread."""
 
     def __init__(
         self,
@@ -37,19 +37,17 @@ class Surroundings:
         nodes: Informer[objects.Node],
         settings: Settings,
         *,
-        family: Family,
         changed: Callable[[], None],
     ) -> None:
         self._client = client
         self._settings = settings
-        self._family: Family = family
         self._changed = changed
         self._nodes = nodes
         self._service_cidrs: Informer[objects.ServiceCIDR] = Informer(client, SERVICE_CIDRS, objects.ServiceCIDR)
         self._node: objects.Node | None = None
         self._has_service_cidrs: bool | None = None
         self._stopping = threading.Event()
-        self._seen = self.look()
+        self._seen = self._look_at_all()
         nodes.cache.subscribe(self._on_node)
         self._service_cidrs.cache.subscribe(lambda _, __: self._compare())
         self._thread = threading.Thread(target=self._find_service_cidrs, name="service-cidrs", daemon=True)
@@ -61,10 +59,13 @@ class Surroundings:
         self._stopping.set()
         self._service_cidrs.stop()
 
-    def look(self) -> Here:
+    def look(self, family: Family) -> Here:
         """What is known now."""
         cidrs = self._service_cidrs.cache.snapshot().values()
-        return here.look(self._settings, self._node, cidrs, self._family)
+        return here.look(self._settings, self._node, cidrs, family)
+
+    def _look_at_all(self) -> tuple[Here, ...]:
+        return tuple(self.look(family) for family in VERSIONS)
 
     def wait(self) -> None:
         """Return when all has been told, or when it takes too long."""
@@ -86,9 +87,10 @@ class Surroundings:
         self._compare()
 
     def _compare(self) -> None:
-        before, self._seen = self._seen, self.look()
+        before, self._seen = self._seen, self._look_at_all()
         if before != self._seen:
-            log.info("this node is another", addresses=" ".join(map(str, self._seen.addresses)), zone=self._seen.zone)
+            addresses = (address for seen in self._seen for address in seen.addresses)
+            log.info("this node is another", addresses=" ".join(map(str, addresses)), zone=self._seen[0].zone)
             self._changed()
 
     def _find_service_cidrs(self) -> None:

@@ -215,7 +215,7 @@ def test_connections_are_counted_by_endpoint_as_the_kernel_takes_them(program):
     program.node.asks("client", 6, cluster_ip)
     exposed = program.node.inside("node", lambda: _await_health(200, "/metrics", 10249)).decode()
 
-    port = 'namespace="default",port="http",protocol="TCP",service="web"'
+    port = 'ip_family="IPv4",namespace="default",port="http",protocol="TCP",service="web"'
     assert f'podwire_endpoint_connections_total{{endpoint="{A}:8080",{port}}} 3.0' in exposed
     assert f'podwire_endpoint_connections_total{{endpoint="{B}:8080",{port}}} 3.0' in exposed
     assert f"podwire_service_connections_total{{{port}}} 6.0" in exposed

@@ -61,7 +61,7 @@ def test_local_policies_without_anybody_here_are_counted(spec, endpoints, intern
     world, metrics = World(), Metrics()
     given = service(**{"cluster_ip": "10.96.0.10", **spec})
     world.put(given, endpoint_slice("web", endpoints))
-    metrics.add(LocalityMetrics(world, node="node1", family="IPv4"))
+    metrics.add(LocalityMetrics(world, node="node1", families=("IPv4",)))
 
     name = "sync_proxy_rules_no_local_endpoints_total"
     assert value(metrics, name, traffic_policy="internal") == internal

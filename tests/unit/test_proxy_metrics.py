@@ -140,7 +140,7 @@ class Counting:
             expect_udp=lambda *_: None,
         )
         self.metrics = Metrics()
-        self.metrics.add(ConnectionMetrics(self.table, self.syncer.served))
+        self.metrics.add(ConnectionMetrics({"IPv4": self.table}, lambda: {"IPv4": self.syncer.served()}))
         self.syncer.sync(frozenset({RESYNC}))
 
     def put(self, *endpoints: str) -> None:
@@ -156,7 +156,7 @@ class Counting:
         return [line for line in self.metrics.expose().decode().splitlines() if line.startswith("podwire_")]
 
 
-PORT = 'namespace="default",port="http",protocol="TCP",service="web"'
+PORT = 'ip_family="IPv4",namespace="default",port="http",protocol="TCP",service="web"'
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_deleted_service_is_no_longer_told_of(counting):
 
 def test_a_missing_table_counts_nothing_and_fails_nobody():
     metrics = Metrics()
-    metrics.add(ConnectionMetrics(FakeNft(RULESET.table), dict))
+    metrics.add(ConnectionMetrics({"IPv4": FakeNft(RULESET.table)}, lambda: {"IPv4": {}}))
 
     assert b"kubeproxy_" in metrics.expose()
 

@@ -84,7 +84,7 @@ def start() -> Iterator:
     started: list[Proxy] = []
 
     def start_proxy(api: Api, table: FakeTable) -> Proxy:
-        proxy = Proxy(api, table, NoFlows(), Settings(node="node1"))
+        proxy = Proxy(api, [table], NoFlows(), Settings(node="node1"))
         started.append(proxy)
         proxy.start()
         return proxy

@@ -1,0 +1,115 @@
+"""One address family's part of the proxy: its table, its rounds of work and its health check ports.
+
+Families share what the API says and the flows to cut, nothing else: a table that cannot be written holds up no other.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from dataplane.nft.interface import Change, Nft
+from dataplane.nft.objects import Family as TableFamily
+from kube.control import ControlLoop
+from proxy.flows import StaleFlows
+from proxy.health import Health
+from proxy.health_check_ports import HealthCheckPorts
+from proxy.inputs import Inputs
+from proxy.metrics import Metrics
+from proxy.model import Family, ServiceName
+from proxy.planning import Planner, Served
+from proxy.rounds import Rounds
+from proxy.ruleset import Ruleset
+from proxy.surroundings import Surroundings
+from proxy.sync import NODE, RESYNC, Syncer
+from proxy.trouble import Trouble
+
+log = structlog.get_logger(__name__)
+
+FAMILIES: Final[Mapping[TableFamily, Family]] = {TableFamily.IP: "IPv4", TableFamily.IP6: "IPv6"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all families of a proxy have in common."""
+
+    node: str
+    inputs: Inputs
+    surroundings: Surroundings
+    flows: StaleFlows
+    health: Health
+    metrics: Metrics
+    trouble: Trouble
+    await_lists: Callable[[], bool]
+    """Returns when the API has told all there is to know; False if that will not be."""
+
+
+class SingleStack:
+    """Keeps one table, in the threads that run `runs`, until `stop`."""
+
+    def __init__(self, nft: Nft, shared: Shared) -> None:
+        self.family = FAMILIES[nft.table.family]
+        self._nft = nft
+        self._await_lists = shared.await_lists
+        self._loop: ControlLoop[ServiceName] = ControlLoop(f"services-{self.family}")
+        self._syncer = Syncer(
+            nft,
+            Ruleset(nft.table.family),
+            Planner(
+                shared.inputs,
+                node=shared.node,
+                family=self.family,
+                look=lambda: shared.surroundings.look(self.family),
+            ),
+            later=lambda key, seconds: self._loop.mark(key, after=seconds),
+            expect_udp=shared.flows.expect,
+        )
+        self.rounds = Rounds(
+            self._syncer, shared.health, shared.metrics, family=self.family, tell=shared.trouble.service
+        )
+        self._health_checks = HealthCheckPorts(
+            shared.inputs, shared.health, node=shared.node, family=self.family, tell=shared.trouble.about_service
+        )
+
+    @property
+    def runs(self) -> Mapping[str, Callable[[], None]]:
+        """What needs a thread each, by its name."""
+        return {f"services-{self.family}": self._run, f"health-check-ports-{self.family}": self._health_checks.run}
+
+    def served(self) -> Mapping[ServiceName, Served]:
+        return self._syncer.served()
+
+    def mark(self, name: ServiceName) -> None:
+        """A Service, or its endpoints, changed."""
+        self._loop.mark(name)
+        self._health_checks.mark(name)
+
+    def on_node(self) -> None:
+        """What is known of the node changed."""
+        self._loop.mark(NODE)
+
+    def check(self) -> None:
+        """Somebody may have changed the table."""
+        self._loop.mark(RESYNC)
+
+    def on_change(self, change: Change) -> None:
+        """Somebody changed some table."""
+        if change.touches(self._nft.table):
+            log.warning(
+                "somebody else changed the table; checking all of it",
+                table=str(self._nft.table),
+                command=change.command or "unknown",
+                process=change.process_id,
+                what=", ".join(sorted(change.what)),
+            )
+            self.check()
+
+    def stop(self) -> None:
+        self._loop.stop()
+        self._health_checks.stop()
+
+    def _run(self) -> None:
+        if self._await_lists():
+            self.check()
+            self._loop.run(self.rounds.sync)
