@@ -30,6 +30,7 @@ from proxy.metrics import ConnectionMetrics
 from proxy.metrics_server import MetricsPages
 from proxy.program import Proxy
 from proxy.ruleset import Ruleset
+from proxy.writer import STAND_IN
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +88,8 @@ def _write(configuration: KubeProxyConfiguration, path: Path) -> None:
 
 def _clean_up() -> None:
     try:
-        removed = list(cleaning.clean_up(LinuxNft(Table(family, TABLE)) for family in (Family.IP, Family.IP6)))
+        tables = (Table(family, name) for family in (Family.IP, Family.IP6) for name in (TABLE, STAND_IN))
+        removed = list(cleaning.clean_up(map(LinuxNft, tables)))
     except DataplaneError as error:
         raise click.ClickException(f"--cleanup: {error}") from error
     click.echo("\n".join(f"removed table {table}" for table in removed) or "nothing to remove")

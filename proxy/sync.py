@@ -32,7 +32,6 @@ SWEEP: Final = ServiceName("", "sweep")
 NODE: Final = ServiceName("", "node")
 _NO_SERVICES: Final = frozenset({RESYNC, SWEEP, NODE})
 
-_SWEEP_AFTER_SECONDS: Final = 1.0
 # More Services than this refused in one round: the table is not what we think it is.
 _REFUSED_MAX: Final = 20
 
@@ -93,6 +92,11 @@ class Syncer:
         """What stands in the table, as far as rounds have ended; any thread may ask."""
         return self._served.copy()
 
+    @property
+    def chains_not_deleted(self) -> int:
+        """How often the kernel refused to delete a chain that is no longer used, so far."""
+        return self._writer.stale.failures
+
     def _round(self, keys: frozenset[ServiceName]) -> Failures:
         names = keys - _NO_SERVICES
         self._is_node_changed |= self._planner.look()
@@ -102,11 +106,11 @@ class Syncer:
         failures = self._update(names) if self._is_table_known else self._resync(names)
         self._is_node_changed = False
         if SWEEP in keys:
-            self._writer.sweep()
+            self._writer.stale.sweep()
         self._writer.retire_affinity(self._timeout_uses)
-        if self._writer.has_stale_chains:
-            self._later(SWEEP, _SWEEP_AFTER_SECONDS)
-        return failures
+        if (seconds := self._writer.stale.wait) is not None:
+            self._later(SWEEP, seconds)
+        return failures | ({NODE: error} if (error := self._writer.node_error) else {})
 
     def _update(self, names: Iterable[ServiceName]) -> Failures:
         drafts, failures = self._drafts(names, found=None)
@@ -130,6 +134,8 @@ class Syncer:
         else:
             refused = self._take_over(found, drafts)
         self._is_table_known = RESYNC not in refused
+        if self._is_table_known:
+            self._writer.remove_stand_in()
         self._is_first_round = False
         return failures | refused
 

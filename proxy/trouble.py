@@ -18,7 +18,9 @@ class Trouble:
         self._services = services
 
     def service(self, name: ServiceName, error: Exception) -> None:
-        """A Service cannot be served, or no longer as it should be."""
+        """A Service cannot be served, or no longer as it should be; what has no namespace is none."""
+        if not name.namespace:
+            return
         reason = "InvalidService" if isinstance(error, InvalidService) else "ServiceNotServed"
         self.about_service(name, reason, str(error))
 

@@ -2,20 +2,31 @@
 
 A chain is emptied in the transaction that stops using it and deleted in a later one: before Linux 6.2 a chain counts as
 referenced for a moment after the map element that led to it is gone.
+
+A table of another version is replaced behind a stand-in: a second table with the same content, which takes the packets
+that find the maps of the old one empty.
 """
 
-import errno
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
-from dataplane.nft.interface import Nft, TransactionFailed
-from dataplane.nft.objects import AddChain, DeleteChain, Element, FlushChain, Operation
+import structlog
+
+from dataplane.nft.interface import LoadFailed, Nft, TransactionFailed
+from dataplane.nft.objects import AddChain, Element, FlushChain, Operation, Table
 from proxy import layout, text
 from proxy import state as states
 from proxy.here import Here
 from proxy.planning import Draft
 from proxy.restart import Found
 from proxy.ruleset import NodeText, Ruleset
+from proxy.stale_chains import StaleChains
 from proxy.state import State, Steps
+
+log = structlog.get_logger(__name__)
+
+STAND_IN: Final = "podwire-proxy-stand-in"
 
 
 class TableChanged(Exception):
@@ -49,11 +60,10 @@ class Writer:
         self._timeouts: frozenset[int] = frozenset()
         self._node_wanted = ruleset.node(Here(node=""))
         self._node_loaded: NodeText | None = None
-        self._stale: set[str] = set()
-
-    @property
-    def has_stale_chains(self) -> bool:
-        return bool(self._stale)
+        self._stand_in = Table(ruleset.table.family, STAND_IN)
+        self.stale = StaleChains(nft)
+        self.node_error: LoadFailed | None = None
+        """Why what is known of the node is not in the table yet; Services do not wait for it."""
 
     def aim(self, here: Here) -> None:
         """From the next write on, the table is that of this node."""
@@ -71,8 +81,8 @@ class Writer:
         new = states.union(draft.new.state for draft in drafts)
         operations = states.diff(old, new, self._handles(old, new))
         self._commit(states.in_steps(operations, new), is_served=bool(old.elements))
-        self._stale |= old.chains.keys()
-        self._stale -= new.chains.keys()
+        self.stale.add(old.chains.keys())
+        self.stale.discard(new.chains.keys())
         return len(operations)
 
     def _commit(self, steps: Steps, *, is_served: bool) -> None:
@@ -92,7 +102,7 @@ class Writer:
         except TransactionFailed:
             chains = [operation.chain.name for operation in preparation if isinstance(operation, AddChain)]
             self._nft.commit([FlushChain(chain) for chain in chains])
-            self._stale |= set(chains)
+            self.stale.add(chains)
             raise
 
     def _clear(self, operations: Sequence[Operation], *, after_change: bool) -> None:
@@ -107,70 +117,80 @@ class Writer:
 
     def begin(self) -> None:
         """Make the table anew, without Services."""
-        self._nft.load(f"{self._ruleset.replacement}\n{self._node_wanted.text}")
-        self._node_loaded = self._node_wanted
-        self._timeouts, self._stale = frozenset(), set()
+        self._load_with_node(lambda node: f"{self._ruleset.replacement}\n{node.text}")
+        self._timeouts = frozenset()
+        self.stale.reset()
 
     def replace(self, drafts: Sequence[Draft], affinity: Iterable[Element]) -> int:
-        """Make the table anew, with these Services in it from the first packet. Raises LoadFailed."""
+        """Make the table anew, with these Services in it; no packet meets a table without them. Raises LoadFailed."""
         table, timeouts = self._ruleset.table, _timeouts(drafts)
-        parts = (
-            self._ruleset.replacement,
-            self._node_wanted.text,
+        services = (
             *(self._ruleset.affinity_chains(seconds) for seconds in sorted(timeouts)),
             text.format_state(states.union(draft.new.state for draft in drafts), table),
             text.format_affinity(affinity, table),
         )
-        self._nft.load("\n".join(parts))
-        self._node_loaded = self._node_wanted
-        self._timeouts, self._stale = timeouts, set()
+        self._load_with_node(lambda node: self._renamed("\n".join((self._ruleset.replacement, node.text, *services))))
+        self._nft.settle()
+        self._load_with_node(lambda node: "\n".join((self._ruleset.replacement, node.text, *services)))
+        self._nft.settle()
+        self._timeouts = timeouts
+        self.stale.reset()
         return 1
+
+    def remove_stand_in(self) -> None:
+        """The table is whole: let go of what stood in for it, if anything did, perhaps for a proxy that was killed."""
+        try:
+            self._nft.load(f"delete table {self._stand_in}")
+        except LoadFailed:
+            return
+        log.info("the table was replaced behind a stand-in, which is gone now", table=str(self._stand_in))
+
+    def _renamed(self, ruleset: str) -> str:
+        """The same text, for the stand-in. A name in a comment has no space before it."""
+        return re.sub(rf"\b{re.escape(str(self._ruleset.table))}(?=\s)", str(self._stand_in), ruleset)
 
     def adopt(self, found: Found) -> None:
         """Go on with a table that is there."""
         self._timeouts = found.timeouts(self._ruleset)
         self._node_loaded = self._node_wanted if found.has_node(self._node_wanted) else None
-        self._stale = set(found.affinity_chains - layout.affinity_chains(self._timeouts))
+        self.stale.reset(found.affinity_chains - layout.affinity_chains(self._timeouts))
 
     def retire_affinity(self, in_use: Iterable[int]) -> None:
         """Let go of the affinity chains of all other timeouts."""
         used = frozenset(in_use)
         if gone := self._timeouts - used:
-            self._stale |= layout.affinity_chains(gone) - layout.affinity_chains(used)
+            self.stale.add(layout.affinity_chains(gone) - layout.affinity_chains(used))
             self._timeouts &= used
-
-    def sweep(self) -> None:
-        """Delete the chains that nothing leads to any more; those that do not go yet stay for the next time."""
-        # Backwards: sticky-… leads to kept.
-        chains = sorted(self._stale, reverse=True)
-        try:
-            self._delete(chains)
-        except TransactionFailed:
-            for chain in chains:
-                self._delete_if_possible(chain)
-
-    def _delete_if_possible(self, chain: str) -> None:
-        try:
-            self._delete([chain])
-        except TransactionFailed as error:
-            if error.code == errno.ENOENT:
-                self._stale.discard(chain)
-
-    def _delete(self, chains: Sequence[str]) -> None:
-        if chains:
-            self._nft.commit([DeleteChain(chain) for chain in chains])
-            self._stale.difference_update(chains)
 
     def _ensure_affinity(self, missing: Iterable[int]) -> None:
         for seconds in sorted(missing):
             self._nft.load(self._ruleset.affinity_chains(seconds))
             self._timeouts |= {seconds}
-            self._stale -= layout.affinity_chains([seconds])
+            self.stale.discard(layout.affinity_chains([seconds]))
 
     def _ensure_node(self) -> None:
-        if self._node_loaded != self._node_wanted:
+        if self._node_loaded == self._node_wanted:
+            self.node_error = None
+            return
+        try:
             self._nft.load(self._node_wanted.text)
-            self._node_loaded = self._node_wanted
+        except LoadFailed as error:
+            self.node_error = error
+        else:
+            self._node_loaded, self.node_error = self._node_wanted, None
+
+    def _load_with_node(self, ruleset: Callable[[NodeText], str]) -> None:
+        """Load text that depends on the node; if that is what nft refuses, what was known of it before has to do."""
+        try:
+            self._nft.load(ruleset(self._node_wanted))
+        except LoadFailed as error:
+            before = self._node_loaded or self._ruleset.node(Here(node=""))
+            if before == self._node_wanted:
+                raise
+            self._nft.load(ruleset(before))
+            self._node_loaded, self.node_error = before, error
+        else:
+            self._node_loaded, self.node_error = self._node_wanted, None
 
     def _handles(self, old: State, new: State) -> Mapping[str, tuple[int, ...]]:
         handles: dict[str, tuple[int, ...]] = {}

@@ -15,6 +15,7 @@ from kube import objects
 from proxy import layout
 from proxy.model import ServiceName
 from proxy.ruleset import Ruleset
+from proxy.writer import STAND_IN
 
 RULESET = Ruleset(Family.IP)
 
@@ -159,6 +160,8 @@ class FakeTable(FakeNft):
         self.seen_settling.append(self.while_settling())
 
     def load(self, ruleset: str) -> None:
+        if STAND_IN in ruleset:
+            raise LoadFailed("load nft text", detail="nothing stands in for this table")
         if "add element" in ruleset:
             raise LoadFailed("load nft text", detail="this table takes no elements as text")
         if "delete table" in ruleset:

@@ -13,6 +13,7 @@ from tests.waiting import eventually
 
 FOREIGN = "table ip kube-proxy { chain services { }; }\ntable ip podwire-node { set pods { type ipv4_addr; }; }\n"
 OURS = "table ip podwire-proxy { chain svc-a { }; }\ntable ip6 podwire-proxy { chain svc-b { }; }\n"
+STAND_IN = "table ip podwire-proxy-stand-in { chain svc-a { }; }\n"
 CONFIGURATION = """apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: iptables
@@ -44,11 +45,15 @@ def tables(node: Namespace) -> str:
 
 
 def test_cleanup_removes_the_proxys_tables_and_says_so(node):
-    node.run("nft", "-f", "-", stdin=OURS)
+    node.run("nft", "-f", "-", stdin=OURS + STAND_IN)
     done = run(node, "--cleanup")
 
     assert (done.returncode, tables(node)) == (0, "")
-    assert done.stdout.splitlines() == ["removed table ip podwire-proxy", "removed table ip6 podwire-proxy"]
+    assert done.stdout.splitlines() == [
+        "removed table ip podwire-proxy",
+        "removed table ip podwire-proxy-stand-in",
+        "removed table ip6 podwire-proxy",
+    ]
 
 
 def test_cleanup_leaves_all_other_tables(node):

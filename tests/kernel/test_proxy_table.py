@@ -9,17 +9,21 @@ import time
 from collections.abc import Iterator
 from typing import Self
 
+import msgspec
 import pytest
 
 from dataplane.nft.linux import LinuxNft
+from kube.control import SyncFailed
 from proxy import layout, text
 from proxy import state as states
 from proxy.planning import NOT_SERVED, Planner
+from proxy.writer import STAND_IN
 from tests import service_node
 from tests.namespaces import namespace
 from tests.proxy_reading import Reading
-from tests.service_node import PODS, ServiceNode, ask
+from tests.service_node import NODE_KEY, OUTSIDE, PODS, ServiceNode, ask
 from tests.services import RULESET, World, endpoint, endpoint_slice, named, service
+from tests.syn_stream import SynStream
 from tests.waiting import eventually
 
 A, B, C = PODS["a"], PODS["b"], PODS["c"]
@@ -306,23 +310,54 @@ def test_no_connection_fails_while_the_table_changes(node, event, rounds):
     assert stream.failures == []
 
 
-def test_a_replaced_table_refuses_at_most_the_connection_being_placed(node):
-    """Rules of the old table find its maps empty from the moment of the replacement: no packet may meet both, but one."""
+def test_no_connection_fails_while_the_table_is_replaced(node):
+    """Rules of the old table find its maps empty from the moment of the replacement: a stand-in takes their packets."""
     fill(node.world)
     node.sync(*node.world.names())
-    with Stream(node) as stream:
+    with node.inside("client", lambda: SynStream(PODS["client"], WEB, 80)) as stream:
         for _ in range(10):
-            answered, failed = stream.answered, len(stream.failures)
+            sent = stream.sent
             other_version_in_place(node)
             node.restart()
-            eventually(lambda before=answered: stream.answered > before + 20)
+            eventually(lambda before=sent: stream.sent > before + 2000)
 
-            assert len(stream.failures) - failed <= 1
+    assert stream.answered > 1000
+    assert stream.refused == 0
+    assert STAND_IN not in listing(node)
+
+
+def test_what_a_killed_proxy_left_standing_in_is_removed(node):
+    node.put(service(), endpoint_slice("web", [A]))
+    node.node.run("nft", "add", "table", "ip", STAND_IN)
+    node.restart()
+
+    assert STAND_IN not in listing(node)
 
 
 def other_version_in_place(node: ServiceNode) -> None:
-    """A rule too many: not whole, so it is replaced."""
-    node.node.run("nft", "add rule ip podwire-proxy refuse accept")
+    """Rules too many: not whole, so it is replaced. So many that a packet is always between those that look up."""
+    slow = f"insert rule ip podwire-proxy pick ip saddr {OUTSIDE} continue\n" * 2000
+    node.node.run("nft", "-f", "-", stdin=slow)
+
+
+# --- a node that cannot be written
+
+
+@pytest.mark.parametrize("is_new_table", [False, True], ids=["while it runs", "at its start"])
+def test_what_nft_refuses_of_the_node_holds_up_no_service(node, is_new_table):
+    node.here = msgspec.structs.replace(node.here, pod_interface='not"a name')
+    if is_new_table:
+        node.nft.delete_table()
+        with contextlib.suppress(SyncFailed):
+            node.restart()
+    node.world.put(service(), endpoint_slice("web", [A]))
+    with pytest.raises(SyncFailed) as failed:
+        node.sync(named("web"), NODE_KEY)
+    assert failed.value.failures.keys() == {NODE_KEY}
+    assert node.ask("client", WEB).startswith("a ")
+    node.look(pod_interface="")
+
+    assert "from-outside comment" in listing(node)
 
 
 # --- chains that go
@@ -346,6 +381,7 @@ def test_a_chain_somebody_else_refers_to_does_not_stop_the_rest(node):
     node.later.clear()
     node.sync(("", "sweep"))
 
+    assert node.syncer.chains_not_deleted == 1
     assert {chain.name for chain in node.nft.chains()} - (RULESET.rule_counts().keys() | layout.NODE_CHAINS) == {
         kept,
         "mine",
