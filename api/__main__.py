@@ -26,6 +26,8 @@ from api.registry import Registry
 from api.server import Servers, tls_context
 from api.store.sqlite import SqliteStore
 from api.store.store import StoreUnavailable
+from ipam import cidrs
+from ipam.address import Address, Network
 from ipam.pool import PoolTooSmall
 
 log = structlog.get_logger(__name__)
@@ -39,27 +41,27 @@ class Settings:
 
     listen: tuple[str, ...]
     data_dir: Path
-    cluster_cidr: ipaddress.IPv4Network
-    service_cidr: ipaddress.IPv4Network
-    advertise: ipaddress.IPv4Address | None
+    cluster_cidrs: tuple[Network, ...]
+    service_cidrs: tuple[Network, ...]
+    advertise: Address | None
 
 
-class _Network(click.ParamType[ipaddress.IPv4Network]):
-    name = "CIDR"
+class _Networks(click.ParamType[tuple[Network, ...]]):
+    name = "CIDR[,CIDR]"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ipaddress.IPv4Network:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Network, ...]:
         try:
-            return ipaddress.IPv4Network(str(value))
+            return cidrs.parse(str(value))
         except ValueError as error:
-            self.fail(f"{value!r} is not an IPv4 network such as 10.244.0.0/16: {error}", param, ctx)
+            self.fail(f"{value!r} is neither a network nor one of each family: {error}", param, ctx)
 
 
-class _Address(click.ParamType[ipaddress.IPv4Address]):
+class _Address(click.ParamType[Address]):
     name = "ADDRESS"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ipaddress.IPv4Address:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Address:
         try:
-            return ipaddress.IPv4Address(str(value))
+            return ipaddress.ip_address(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -70,8 +72,22 @@ class _Address(click.ParamType[ipaddress.IPv4Address]):
     "--listen", multiple=True, default=["127.0.0.1:6443"], show_default=True, help="ADDR:PORT or fd:N; repeatable."
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), default="/var/lib/podwire/api", show_default=True)
-@click.option("--cluster-cidr", type=_Network(), default="10.244.0.0/16", show_default=True, help="Pods' addresses.")
-@click.option("--service-cidr", type=_Network(), default="10.96.0.0/16", show_default=True, help="ClusterIPs.")
+@click.option(
+    "--cluster-cidr",
+    "cluster_cidrs",
+    type=_Networks(),
+    default="10.244.0.0/16",
+    show_default=True,
+    help="Pods' addresses. For dual stack one CIDR of each family, the main one first: 10.244.0.0/16,fd00:10:244::/56",
+)
+@click.option(
+    "--service-cidr",
+    "service_cidrs",
+    type=_Networks(),
+    default="10.96.0.0/16",
+    show_default=True,
+    help="ClusterIPs. For dual stack one CIDR of each family: 10.96.0.0/16,fd00:10:96::/112",
+)
 @click.option(
     "--advertise-address",
     "advertise",
@@ -123,7 +139,7 @@ def _raise_descriptor_limit() -> None:
 def _registry(settings: Settings) -> Iterator[Registry]:
     store = SqliteStore(settings.data_dir / "store.db")
     try:
-        registry = Registry(store, resources.strategies(settings.cluster_cidr, settings.service_cidr))
+        registry = Registry(store, resources.strategies(settings.cluster_cidrs, settings.service_cidrs))
         yield registry
     finally:
         store.close()
@@ -141,8 +157,8 @@ def _credentials(settings: Settings, sockets: Sequence[socket.socket]) -> tuple[
 
 
 def _names(settings: Settings, sockets: Sequence[socket.socket]) -> certificates.Names:
-    service = settings.service_cidr.network_address + 1
-    addresses = {ipaddress.ip_address("127.0.0.1"), service, *(listening.address_of(sock) for sock in sockets)}
+    services = {network.network_address + 1 for network in settings.service_cidrs}
+    addresses = {ipaddress.ip_address("127.0.0.1"), *services, *(listening.address_of(sock) for sock in sockets)}
     if settings.advertise:
         addresses.add(settings.advertise)
     service_names = (
@@ -156,10 +172,19 @@ def _names(settings: Settings, sockets: Sequence[socket.socket]) -> certificates
     )
 
 
-def _advertised(settings: Settings, sockets: Sequence[socket.socket]) -> tuple[ipaddress.IPv4Address, int]:
+def _advertised(settings: Settings, sockets: Sequence[socket.socket]) -> tuple[Address, int]:
     """Where pods and nodes reach the server."""
-    address, port = listening.most_reachable(sockets)
-    return settings.advertise or address, port
+    version = settings.service_cidrs[0].version
+    found, port = listening.most_reachable(sockets, version)
+    address = settings.advertise or found
+    if address.version != version:
+        log.warning(
+            "the Service default/kubernetes has no endpoint: it is of the first --service-cidr's family, and the server's"
+            " address is not; give --advertise-address or --listen an address of that family",
+            address=str(address),
+            service_cidr=str(settings.service_cidrs[0]),
+        )
+    return address, port
 
 
 def _log_to_stderr(level: str) -> None:

@@ -60,12 +60,10 @@ def address_of(sock: socket.socket) -> IPAddress:
     return ipaddress.ip_address(sock.getsockname()[0])
 
 
-def most_reachable(sockets: Sequence[socket.socket]) -> tuple[ipaddress.IPv4Address, int]:
-    """The address to tell others: the first of IPv4 that is not loopback, or else the first."""
-    found = [(address, sock.getsockname()[1]) for sock in sockets if (address := address_of(sock)).version == 4]
-    found.sort(key=lambda each: each[0].is_loopback or each[0].is_unspecified)
-    address, port = found[0] if found else (ipaddress.IPv4Address("127.0.0.1"), sockets[0].getsockname()[1])
-    return ipaddress.IPv4Address(address), port
+def most_reachable(sockets: Sequence[socket.socket], version: int) -> tuple[IPAddress, int]:
+    """The address to tell others: the first that is not this machine's own, of the preferred family if there is one."""
+    found = [(address_of(sock), sock.getsockname()[1]) for sock in sockets]
+    return min(found, key=lambda each: (each[0].is_loopback or each[0].is_unspecified, each[0].version != version))
 
 
 def format_address(sock: socket.socket, *, reachable: bool = False) -> str:

@@ -1,15 +1,30 @@
-"""Cutting a cluster's CIDR into the nodes' podCIDRs: policy without storage."""
+"""Cutting a cluster's CIDR into the nodes' podCIDRs: policy without storage. And how operators write such CIDRs."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from ipam.address import Network
 from ipam.pool import PoolExhausted, PoolTooSmall
 
 
-def assign_subnet(cluster: IPv4Network, prefix: int, taken: Iterable[IPv4Network]) -> IPv4Network:
+def parse(text: str) -> tuple[Network, ...]:
+    """One network, or one of each family with a comma between them, the main one first; ValueError says what is wrong."""
+    networks = tuple(ip_network(part.strip()) for part in text.split(","))
+    if len(networks) > len({network.version for network in networks}):
+        raise ValueError(f"one network of each family is enough: {text} has more")
+    return networks
+
+
+def spell(networks: Iterable[Network]) -> str:
+    """The text that `parse` reads."""
+    return ",".join(map(str, networks))
+
+
+def assign_subnet(cluster: Network, prefix: int, taken: Iterable[Network]) -> Network:
     """The lowest subnet of `cluster` with this prefix length that overlaps nothing taken.
 
-    Taken networks may have any size and may lie outside the cluster's CIDR: a node can bring a podCIDR of its own.
+    Taken networks are of the cluster's family. They may have any size and may lie outside the cluster's CIDR: a node
+    can bring a podCIDR of its own.
     """
     if not cluster.prefixlen <= prefix <= cluster.max_prefixlen:
         raise PoolTooSmall(cluster, f"a /{prefix} does not fit into it")
@@ -23,4 +38,4 @@ def assign_subnet(cluster: IPv4Network, prefix: int, taken: Iterable[IPv4Network
     if candidate > end:
         count = 1 << (prefix - cluster.prefixlen)
         raise PoolExhausted(cluster, used=count, size=count, unit=f"/{prefix} subnets")
-    return IPv4Network((candidate, prefix))
+    return IPv4Network((candidate, prefix)) if cluster.version == 4 else IPv6Network((candidate, prefix))

@@ -11,7 +11,7 @@ from api.controllers.writes import Writes
 from api.model import Object
 from api.registry import Registry
 from api.resources.endpointslice import SERVICE_NAME
-from api.resources.service.allocation import KUBERNETES
+from api.resources.service.identity import KUBERNETES
 from kube.control import ControlLoop
 from kube.resources import ENDPOINT_SLICES, SERVICES
 

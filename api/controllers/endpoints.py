@@ -4,6 +4,7 @@ from typing import Any
 
 from api.model import Object
 from api.resources.pod import is_finished
+from api.resources.service.families import family_of
 
 ZONE = "topology.kubernetes.io/zone"
 
@@ -11,16 +12,16 @@ Ports = tuple[tuple[tuple[str, Any], ...], ...]
 """A slice's ports as a value that can be compared and hashed: the items of each port, in its order."""
 
 
-def address_of(pod: Object) -> str:
-    """The pod's IPv4 address, "" as long as it has none."""
+def address_of(pod: Object, family: str) -> str:
+    """The pod's address of a family, "" as long as it has none."""
     status = pod.get("status", {})
     addresses = [status.get("podIP", ""), *(each.get("ip", "") for each in status.get("podIPs", []))]
-    return next((address for address in addresses if "." in address), "")
+    return next((address for address in addresses if family_of(address) == family), "")
 
 
-def is_endpoint(pod: Object) -> bool:
+def is_endpoint(pod: Object, family: str) -> bool:
     """A pod counts from when it has an address until it has run to its end; terminating ones still do."""
-    return bool(address_of(pod)) and not is_finished(pod)
+    return bool(address_of(pod, family)) and not is_finished(pod)
 
 
 def is_ready(pod: Object) -> bool:
@@ -28,13 +29,13 @@ def is_ready(pod: Object) -> bool:
     return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
 
 
-def endpoint(service: Object, pod: Object, zone: str) -> Object:
-    """The endpoint a pod is to a Service."""
+def endpoint(service: Object, pod: Object, family: str, zone: str) -> Object:
+    """The endpoint a pod is to a Service in one of its families."""
     metadata = pod["metadata"]
     serving, terminating = is_ready(pod), "deletionTimestamp" in metadata
     unconditional = service["spec"].get("publishNotReadyAddresses", False)
     found: Object = {
-        "addresses": [address_of(pod)],
+        "addresses": [address_of(pod, family)],
         "conditions": {
             "ready": unconditional or (serving and not terminating),
             "serving": serving,
@@ -82,9 +83,14 @@ def _number(port: Object, pod: Object) -> int | None:
     return next(
         (
             int(listening["containerPort"])
-            for container in [*spec.get("containers", []), *spec.get("initContainers", [])]
+            for container in [*spec.get("containers", []), *_sidecars(spec)]
             for listening in container.get("ports", [])
             if (listening.get("name"), listening.get("protocol")) == (target, port.get("protocol"))
         ),
         None,
     )
+
+
+def _sidecars(spec: Object) -> list[Object]:
+    """Init containers that stay; the others have ended before anybody could connect to them."""
+    return [each for each in spec.get("initContainers", []) if each.get("restartPolicy") == "Always"]

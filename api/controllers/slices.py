@@ -20,7 +20,6 @@ from kube.resources import ENDPOINT_SLICES, SERVICES
 MANAGER = "endpointslice-controller.k8s.io"
 HEADLESS = "service.kubernetes.io/headless"
 TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
-ADDRESS_TYPE = "IPv4"
 MOST_ENDPOINTS = 100
 
 # Five characters and a dash follow in a generated name, and a name's label holds 63.
@@ -34,6 +33,7 @@ Group = Mapping[str, Object]
 class _Draft:
     """One slice while it is being planned."""
 
+    family: str
     origin: Object | None = None
     ports: Ports = ()
     endpoints: list[Object] = field(default_factory=list)
@@ -61,7 +61,14 @@ def plan(
         return Writes(delete=tuple(ours))
     if not service["spec"].get("selector"):
         return Writes()
-    drafts, unneeded = _arrange(_wanted(service, pods, zones), ours)
+    pods, families = list(pods), service["spec"]["ipFamilies"]
+    drafts: list[_Draft] = []
+    unneeded = [_draft(piece) for piece in ours if piece.get("addressType") not in families]
+    for family in families:
+        held = [_draft(piece) for piece in ours if piece.get("addressType") == family]
+        arranged, spare = _arrange(family, _wanted(service, pods, family, zones), held)
+        drafts += arranged
+        unneeded += spare
     return Writes(
         create=tuple(_render(draft, service, changed_at) for draft in drafts if draft.origin is None),
         replace=tuple(_render(draft, service, changed_at) for draft in drafts if _is_changed(draft, service)),
@@ -78,39 +85,41 @@ def _name(obj: Object) -> str:
     return str(obj["metadata"]["name"])
 
 
-def _wanted(service: Object, pods: Iterable[Object], zones: Mapping[str, str]) -> dict[Ports, Group]:
-    """The Service's endpoints, together with those that listen on the same ports."""
+def _draft(piece: Object) -> _Draft:
+    """An existing slice; its address type, the family, can never change."""
+    return _Draft(str(piece.get("addressType", "")), piece, _ports_of(piece), list(piece.get("endpoints", [])))
+
+
+def _wanted(service: Object, pods: Iterable[Object], family: str, zones: Mapping[str, str]) -> dict[Ports, Group]:
+    """The Service's endpoints of a family, together with those that listen on the same ports."""
     wanted: dict[Ports, dict[str, Object]] = {}
-    for pod in sorted(filter(endpoints.is_endpoint, pods), key=_name):
+    for pod in sorted((pod for pod in pods if endpoints.is_endpoint(pod, family)), key=_name):
         zone = zones.get(pod.get("spec", {}).get("nodeName", ""), "")
         group = wanted.setdefault(endpoints.ports(service, pod), {})
-        group[_name(pod)] = endpoints.endpoint(service, pod, zone)
+        group[_name(pod)] = endpoints.endpoint(service, pod, family, zone)
     return {ports: wanted[ports] for ports in sorted(wanted)}
 
 
-def _arrange(wanted: Mapping[Ports, Group], ours: Sequence[Object]) -> tuple[list[_Draft], list[_Draft]]:
-    """The slices to have, and those there are too many."""
-    kept, spare = _sort(wanted, ours)
+def _arrange(family: str, wanted: Mapping[Ports, Group], held: Sequence[_Draft]) -> tuple[list[_Draft], list[_Draft]]:
+    """The slices of a family to have, and those there are too many."""
+    kept: dict[Ports, list[_Draft]] = {ports: [] for ports in wanted}
+    spare: list[_Draft] = []
+    for draft in held:
+        kept.get(draft.ports, spare).append(draft)
     missing = {ports: _retain(kept[ports], group) for ports, group in wanted.items()}
     spare += [draft for drafts in kept.values() for draft in drafts if not draft.endpoints]
     drafts: list[_Draft] = []
     for ports, rest in missing.items():
         usable = [draft for draft in kept[ports] if draft.endpoints]
-        drafts += usable + _place(rest, usable, spare, ports)
-    if not drafts:
-        drafts.append(_placeholder(spare))
-    return drafts, spare
-
-
-def _sort(wanted: Mapping[Ports, Group], ours: Sequence[Object]) -> tuple[dict[Ports, list[_Draft]], list[_Draft]]:
-    """Existing slices whose ports are still wanted, and the others."""
-    kept: dict[Ports, list[_Draft]] = {ports: [] for ports in wanted}
-    spare: list[_Draft] = []
-    for piece in ours:
-        draft = _Draft(piece, _ports_of(piece), list(piece.get("endpoints", [])))
-        is_wanted = draft.ports in kept and piece.get("addressType") == ADDRESS_TYPE
-        (kept[draft.ports] if is_wanted else spare).append(draft)
-    return kept, spare
+        left = _fill(rest, usable)
+        drafts += usable
+        while left:
+            fresh = _emptied(family, spare)
+            fresh.ports = ports
+            left = _put(left, fresh)
+            drafts.append(fresh)
+    # An empty slice says "no endpoints", which is not the same as "not looked at yet".
+    return drafts or [_emptied(family, spare)], spare
 
 
 def _retain(drafts: Sequence[_Draft], group: Group) -> list[Object]:
@@ -122,21 +131,13 @@ def _retain(drafts: Sequence[_Draft], group: Group) -> list[Object]:
     return list(missing.values())
 
 
-def _place(missing: list[Object], drafts: Sequence[_Draft], spare: list[_Draft], ports: Ports) -> list[_Draft]:
-    """Find a place for each; returns the slices made or turned over for it."""
+def _fill(missing: list[Object], drafts: Sequence[_Draft]) -> list[Object]:
+    """Find a place for each in the slices there are; returns those that are left."""
     for draft in drafts:
         if draft.is_touched:
             missing = _put(missing, draft)
     roomy = [draft for draft in drafts if draft.room >= len(missing) > 0]
-    if roomy:
-        missing = _put(missing, min(roomy, key=lambda draft: draft.room))
-    added: list[_Draft] = []
-    while missing:
-        draft = _turned_over(spare) or _Draft()
-        draft.ports, draft.endpoints = ports, []
-        missing = _put(missing, draft)
-        added.append(draft)
-    return added
+    return _put(missing, min(roomy, key=lambda draft: draft.room)) if roomy else missing
 
 
 def _put(missing: list[Object], draft: _Draft) -> list[Object]:
@@ -146,17 +147,9 @@ def _put(missing: list[Object], draft: _Draft) -> list[Object]:
     return missing[room:]
 
 
-def _turned_over(spare: list[_Draft]) -> _Draft | None:
-    """Take a slice that is not needed for what it was; its address type alone can never change."""
-    found = next((draft for draft in spare if (draft.origin or {}).get("addressType") == ADDRESS_TYPE), None)
-    if found is not None:
-        spare.remove(found)
-    return found
-
-
-def _placeholder(spare: list[_Draft]) -> _Draft:
-    """An empty slice says "no endpoints", which is not the same as "not looked at yet"."""
-    draft = _turned_over(spare) or _Draft()
+def _emptied(family: str, spare: list[_Draft]) -> _Draft:
+    """A slice that is not needed for what it was, or a new one."""
+    draft = spare.pop(0) if spare else _Draft(family)
     draft.endpoints = []
     return draft
 
@@ -187,7 +180,7 @@ def _render(draft: _Draft, service: Object, changed_at: str) -> Object:
         "kind": ENDPOINT_SLICES.kind,
         "apiVersion": ENDPOINT_SLICES.api_version,
         "metadata": metadata,
-        "addressType": ADDRESS_TYPE,
+        "addressType": draft.family,
         "ports": [dict(port) for port in draft.ports],
         "endpoints": draft.endpoints,
     }

@@ -89,6 +89,8 @@ def port_or_name(path: str, value: int | str) -> list[FieldError]:
 def ip(path: str, text: str) -> tuple[IPv4Address | IPv6Address | None, list[FieldError]]:
     """The address a field holds, or why it holds none."""
     try:
+        if "%" in text:  # a zone (RFC 4007) has a meaning on one machine only
+            raise ValueError(text)
         return ip_address(text), []
     except ValueError:
         return None, [invalid(path, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]

@@ -1,25 +1,19 @@
-"""Nodes: each owns a podCIDR cut from the cluster CIDR, claimed when the Node is created and freed when it goes."""
+"""Nodes: machines that run pods, each with a podCIDR of every family of the cluster."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network
 
-from api.model import Admission, Claim, Claims, Column, Object
-from api.resources import cells, fields, metadata, names, shapes
+from api.model import Admission, Claims, Column, Object
+from api.resources import cells, fields, metadata, names, pod_cidrs, shapes
 from api.resources.conform import conform
-from ipam import cidrs
-from ipam.pool import PoolError
+from api.resources.pod_cidrs import PodCIDRs
+from ipam.address import Network
 from kube import resources
-from kube.errors import FieldError, Invalid
+from kube.errors import FieldError
 from kube.resources import ResourceType
 
-POD_CIDRS = "podcidrs"
-POD_CIDR_PREFIX = 24
-LARGEST, SMALLEST = 16, 30  # what a user may ask for: a /30 still holds a gateway and a pod
-
 _ROLE_PREFIX = "node-role.kubernetes.io/"
-_ONCE = 'node updates may not change podCIDR except from "" to valid'
 _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -83,16 +77,20 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStrategy:
-    cluster_cidr: IPv4Network
+    cluster_cidrs: tuple[Network, ...]
     resource: ResourceType = resources.NODES
     short_names: tuple[str, ...] = ("no",)
     columns: tuple[Column, ...] = COLUMNS
     subresources: tuple[str, ...] = ("status",)
+    _pod_cidrs: PodCIDRs = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pod_cidrs", PodCIDRs(cluster_cidrs=self.cluster_cidrs))
 
     def default(self, obj: Object) -> Object:
         node = conform(obj, self.resource, shapes.Node)
         spec = node.setdefault("spec", {})
-        _mirror_pod_cidr(spec)
+        pod_cidrs.mirror(spec)
         status = node.setdefault("status", {})
         if "capacity" in status:
             status.setdefault("allocatable", dict(status["capacity"]))
@@ -101,67 +99,12 @@ class NodeStrategy:
     def validate(self, obj: Object, old: Object | None) -> list[FieldError]:
         errors = metadata.errors(obj, names.dns_subdomain)
         errors += _taint_errors(obj["spec"].get("taints", []))
-        held = _pod_cidr(old)
-        return errors + (_change_errors(held, obj["spec"]) if held else self._pod_cidr_errors(obj["spec"]))
-
-    def _pod_cidr_errors(self, spec: Object) -> list[FieldError]:
-        cidrs_given = spec.get("podCIDRs", [])
-        if not cidrs_given:
-            return []
-        if len(cidrs_given) > 1:
-            return [fields.invalid("spec.podCIDRs", cidrs_given, "may hold one CIDR: the cluster CIDR has one family")]
-        if spec.get("podCIDR") != cidrs_given[0]:
-            return [fields.invalid("spec.podCIDRs[0]", cidrs_given[0], "must match `podCIDR`")]
-        network, errors = fields.cidr("spec.podCIDR", cidrs_given[0])
-        return errors if network is None else self._size_errors(network)
-
-    def _size_errors(self, network: IPv4Network | IPv6Network) -> list[FieldError]:
-        if not (isinstance(network, IPv4Network) and network.subnet_of(self.cluster_cidr)):
-            return [
-                fields.invalid("spec.podCIDR", str(network), f"must lie inside the cluster CIDR {self.cluster_cidr}")
-            ]
-        if LARGEST <= network.prefixlen <= SMALLEST:
-            return []
-        return [fields.invalid("spec.podCIDR", str(network), f"must be between a /{LARGEST} and a /{SMALLEST}")]
+        return errors + self._pod_cidrs.errors(obj["spec"], old)
 
     def admit(self, obj: Object, old: Object | None, claims: Claims) -> Admission:
-        cidr = _pod_cidr(old) or self._assign(obj, claims)
-        spec = obj["spec"] | {"podCIDR": cidr, "podCIDRs": [cidr]}
-        held = (Claim(pool=POD_CIDRS, value=str(block)) for block in self._blocks(IPv4Network(cidr)))
-        return Admission(obj=obj | {"spec": spec}, claims=frozenset(held))
-
-    @property
-    def _prefix(self) -> int:
-        return max(POD_CIDR_PREFIX, self.cluster_cidr.prefixlen)
-
-    def _blocks(self, network: IPv4Network) -> Iterable[IPv4Network]:
-        """What a podCIDR claims. Claims are compared as text, so all are of one size and overlap shows as equality."""
-        if network.prefixlen < self._prefix:
-            return network.subnets(new_prefix=self._prefix)
-        return (network.supernet(new_prefix=self._prefix),)
-
-    def _assign(self, obj: Object, claims: Claims) -> str:
-        taken = claims.taken(POD_CIDRS)
-        wanted = str(obj["spec"].get("podCIDR", ""))
-        if wanted:
-            overlapping = next((str(block) for block in self._blocks(IPv4Network(wanted)) if str(block) in taken), None)
-            if overlapping is not None:
-                raise self._refused(obj, wanted, f"overlaps {overlapping}, which another node holds")
-            return wanted
-        try:
-            return str(cidrs.assign_subnet(self.cluster_cidr, self._prefix, map(IPv4Network, taken)))
-        except PoolError:
-            raise self._refused(obj, "", self._exhausted(len(taken))) from None
-
-    def _exhausted(self, count: int) -> str:
-        return (
-            f"the cluster CIDR {self.cluster_cidr} is exhausted: all of its {count} /{self._prefix} blocks are podCIDRs of"
-            " other nodes; delete a Node that is gone, or start podwire-api with a larger --cluster-cidr"
-        )
-
-    def _refused(self, obj: Object, value: str, why: str) -> Invalid:
-        error = fields.invalid("spec.podCIDR", value, why)
-        return Invalid.of(self.resource, obj["metadata"].get("name", ""), [error])
+        held = self._pod_cidrs.assign(obj, old, claims)
+        spec = obj["spec"] | {"podCIDR": held[0], "podCIDRs": held}
+        return Admission(obj=obj | {"spec": spec}, claims=self._pod_cidrs.claims(held))
 
     def selectable_fields(self, obj: Object) -> Mapping[str, str]:
         return {"spec.unschedulable": str(bool(obj.get("spec", {}).get("unschedulable"))).lower()}
@@ -169,23 +112,6 @@ class NodeStrategy:
     def graceful_seconds(self, obj: Object, requested: int | None) -> int:
         del obj, requested
         return 0
-
-
-def _mirror_pod_cidr(spec: Object) -> None:
-    """Fill podCIDR and podCIDRs[0], two names of one thing, from whichever was given."""
-    if spec.get("podCIDR") and not spec.get("podCIDRs"):
-        spec["podCIDRs"] = [spec["podCIDR"]]
-    elif spec.get("podCIDRs") and not spec.get("podCIDR"):
-        spec["podCIDR"] = spec["podCIDRs"][0]
-
-
-def _pod_cidr(node: Object | None) -> str:
-    return str((node or {}).get("spec", {}).get("podCIDR", ""))
-
-
-def _change_errors(held: str, spec: Object) -> list[FieldError]:
-    wanted = spec.get("podCIDRs", [held])  # an update that leaves it out keeps it
-    return [] if wanted == [held] == [spec.get("podCIDR", held)] else [fields.forbidden("spec.podCIDR", _ONCE)]
 
 
 def _taint_errors(taints: list[Object]) -> list[FieldError]:

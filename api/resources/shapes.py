@@ -181,6 +181,7 @@ class Container(TypedDict, total=False):
     ports: list[ContainerPort]
     volumeMounts: list[VolumeMount]
     resources: Requirements
+    restartPolicy: str
     readinessProbe: Probe
     livenessProbe: Probe
     startupProbe: Probe

@@ -50,7 +50,7 @@ def running(registry: Registry, address: str = "192.168.7.1") -> Iterator[None]:
 
 @pytest.fixture
 def registry(store: SqliteStore) -> Iterator[Registry]:
-    built = Registry(store, resources.strategies(CLUSTER, VIPS))
+    built = Registry(store, resources.strategies((CLUSTER,), (VIPS,)))
     with running(built):
         yield built
 
@@ -292,7 +292,7 @@ def test_writers_and_a_dying_namespace_leave_nothing_behind(registry):
 
 def test_events_are_forgotten_after_an_hour(store):
     long_ago = datetime(2026, 1, 1, tzinfo=UTC)
-    built = Registry(store, resources.strategies(CLUSTER, VIPS), now=lambda: long_ago)
+    built = Registry(store, resources.strategies((CLUSTER,), (VIPS,)), now=lambda: long_ago)
     built.create(NAMESPACES, None, {"metadata": {"name": "default"}})
     built.create(EVENTS, "default", {"metadata": {"name": "old"}, "involvedObject": {"kind": "Node", "name": "n"}})
     with running(built):
@@ -300,7 +300,7 @@ def test_events_are_forgotten_after_an_hour(store):
 
 
 def test_a_restart_rewrites_nothing(store):
-    built = Registry(store, resources.strategies(CLUSTER, VIPS))
+    built = Registry(store, resources.strategies((CLUSTER,), (VIPS,)))
     with running(built):
         three_endpoints(built)
     before = everything(built)
@@ -311,13 +311,13 @@ def test_a_restart_rewrites_nothing(store):
 
 
 def test_a_loopback_address_is_not_told_to_pods(store):
-    built = Registry(store, resources.strategies(CLUSTER, VIPS))
+    built = Registry(store, resources.strategies((CLUSTER,), (VIPS,)))
     with running(built, address="127.0.0.1"):
         assert built.get(ENDPOINT_SLICES, "default", "kubernetes")["endpoints"] == []
 
 
 def test_a_mirror_that_fell_behind_tells_what_it_missed(store):
-    built = Registry(store, resources.strategies(CLUSTER, VIPS))
+    built = Registry(store, resources.strategies((CLUSTER,), (VIPS,)))
     mirror, told = Mirror(built, [NAMESPACES]), list[Notice]()
     for name in ("a", "b"):
         built.create(NAMESPACES, None, {"metadata": {"name": name}})
@@ -340,7 +340,7 @@ def test_a_mirror_that_fell_behind_tells_what_it_missed(store):
 
 
 def test_a_defect_in_one_observer_hides_nothing_from_the_others(store):
-    built = Registry(store, resources.strategies(CLUSTER, VIPS))
+    built = Registry(store, resources.strategies((CLUSTER,), (VIPS,)))
     mirror, told = Mirror(built, [NAMESPACES]), list[Notice]()
 
     def defective(notice: Notice) -> None:

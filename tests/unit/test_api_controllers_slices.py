@@ -22,7 +22,8 @@ Object = dict[str, Any]
 
 
 def service(*, labels: dict[str, str] | None = None, **spec: Any) -> Object:
-    spec = {"selector": SELECTOR, "type": "ClusterIP", "clusterIP": "10.96.0.7", "ports": [port()]} | spec
+    base = {"selector": SELECTOR, "type": "ClusterIP", "clusterIP": "10.96.0.7", "ipFamilies": ["IPv4"]}
+    spec = base | {"ports": [port()]} | spec
     return {"metadata": {"namespace": "default", "name": "web", "uid": "s1", "labels": labels or {}}, "spec": spec}
 
 

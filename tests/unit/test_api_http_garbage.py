@@ -58,7 +58,7 @@ BODIES = (
 
 @pytest.fixture(scope="module")
 def flask():
-    strategies = resources.strategies(IPv4Network("10.244.0.0/16"), IPv4Network("10.96.0.0/16"))
+    strategies = resources.strategies((IPv4Network("10.244.0.0/16"),), (IPv4Network("10.96.0.0/16"),))
     registry = Registry(SqliteStore(":memory:"), strategies)
     registry.create(NAMESPACES, None, {"metadata": {"name": "default"}})
     return http.create_app(registry, Authenticator("t")).test_client()

@@ -19,7 +19,7 @@ from ipam.pool import PoolError
 from kube.errors import BadRequest, Forbidden, Invalid
 
 # Address plan: clusters with room for everything.
-ALL = resources.strategies(IPv4Network("10.244.0.0/16"), IPv4Network("10.96.0.0/16"))
+ALL = resources.strategies((IPv4Network("10.244.0.0/16"),), (IPv4Network("10.96.0.0/16"),))
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BY_KIND = pytest.mark.parametrize("strategy", ALL, ids=lambda each: each.resource.kind)
 
@@ -192,7 +192,7 @@ def test_metadata_is_checked_for_every_kind(strategy, metadata, field):
 
 def test_a_service_cidr_without_room_is_refused_at_the_start():
     with pytest.raises(PoolError):
-        resources.strategies(IPv4Network("10.244.0.0/16"), IPv4Network("10.96.0.0/32"))
+        resources.strategies((IPv4Network("10.244.0.0/16"),), (IPv4Network("10.96.0.0/32"),))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Nodes: podCIDRs cut from the cluster CIDR, and what kubectl prints."""
 
 from datetime import UTC, datetime
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from kube.errors import Invalid
 # Address plan: the cluster CIDR holds exactly two nodes.
 CLUSTER = IPv4Network("10.244.0.0/23")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-NODES = NodeStrategy(cluster_cidr=CLUSTER)
+NODES = NodeStrategy(cluster_cidrs=(CLUSTER,))
 
 
 class Taken:
@@ -134,3 +134,60 @@ def test_wide_columns_describe_the_machine():
         "6.1",
         "<unknown>",
     ]
+
+
+DUAL = NodeStrategy(cluster_cidrs=(CLUSTER, IPv6Network("fd00:10:244::/63")))
+
+
+def test_a_node_gets_a_pod_cidr_of_each_family():
+    assert DUAL.admit(node(), None, Taken("10.244.0.0/24")).obj["spec"] == {
+        "podCIDR": "10.244.1.0/24",
+        "podCIDRs": ["10.244.1.0/24", "fd00:10:244::/64"],
+    }
+
+
+def test_both_pod_cidrs_are_claimed():
+    claims = DUAL.admit(node(), None, Taken("fd00:10:244::/64")).claims
+    assert {claim.value for claim in claims} == {"10.244.0.0/24", "fd00:10:244:1::/64"}
+
+
+def test_the_main_family_comes_first_however_a_user_wrote_them():
+    spec = DUAL.admit(node(podCIDRs=["fd00:10:244:1::/64"]), None, Taken()).obj["spec"]
+    assert spec == {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24", "fd00:10:244:1::/64"]}
+
+
+def test_a_node_of_before_gets_the_missing_family_with_the_next_write():
+    old = NODES.admit(node(), None, Taken()).obj
+    spec = DUAL.admit(old, old, Taken("10.244.0.0/24")).obj["spec"]
+    assert spec["podCIDRs"] == ["10.244.0.0/24", "fd00:10:244::/64"]
+
+
+def test_an_exhausted_second_family_does_not_keep_an_old_node_from_being_written():
+    old = NODES.admit(node(), None, Taken()).obj
+    full = Taken("10.244.0.0/24", "fd00:10:244::/64", "fd00:10:244:1::/64")
+    assert DUAL.admit(old, old, full).obj["spec"]["podCIDRs"] == ["10.244.0.0/24"]
+
+
+def test_a_new_node_needs_every_family():
+    with pytest.raises(Invalid, match="the cluster CIDR fd00:10:244::/63 is exhausted"):
+        DUAL.admit(node(), None, Taken("fd00:10:244::/64", "fd00:10:244:1::/64"))
+
+
+@pytest.mark.parametrize(
+    ("cidrs", "field", "said"),
+    [
+        (["10.244.0.0/24", "10.244.1.0/24"], "spec.podCIDRs", "no more than one CIDR for each IP family"),
+        (["10.244.0.0/24", "fd00:99::/64"], "spec.podCIDRs[1]", "10.244.0.0/23,fd00:10:244::/63"),
+        (["10.244.0.0/24", "fd00:10:244::/127"], "spec.podCIDRs[1]", "must be between a /56 and a /126"),
+    ],
+)
+def test_pod_cidrs_of_two_families_are_checked_each(cidrs, field, said):
+    wanted = DUAL.default({"metadata": {"name": "n1"}, "spec": {"podCIDRs": cidrs}})
+    assert said in {error.field: str(error) for error in DUAL.validate(wanted, None)}[field]
+
+
+def test_an_update_with_the_older_field_alone_keeps_both():
+    old = DUAL.admit(node(), None, Taken()).obj
+    new = DUAL.default({"metadata": {"name": "n1"}, "spec": {"podCIDR": "10.244.0.0/24"}})
+    assert DUAL.validate(new, old) == []
+    assert DUAL.admit(new, old, Taken()).obj["spec"] == old["spec"]

@@ -31,7 +31,7 @@ def open_registry(tmp_path: Path) -> Iterator[Callable[..., Registry]]:
         while stores:
             stores.pop().close()
         stores.append(SqliteStore(tmp_path / "store.db"))
-        return Registry(stores[0], resources.strategies(TWO_NODES, service_cidr))
+        return Registry(stores[0], resources.strategies((TWO_NODES,), (service_cidr,)))
 
     yield build
     for store in stores:
@@ -197,7 +197,7 @@ STEPS = st.lists(
 def test_whatever_is_done_to_services_claims_are_exactly_what_they_hold(steps):
     with tempfile.TemporaryDirectory() as folder:
         store = SqliteStore(Path(folder) / "store.db")
-        registry = Registry(store, resources.strategies(TWO_NODES, SMALL_SERVICES))
+        registry = Registry(store, resources.strategies((TWO_NODES,), (SMALL_SERVICES,)))
         registry.create(NAMESPACES, None, {"metadata": {"name": "default"}})
         for action, name, spec in steps:
             step(registry, action, name, spec)

@@ -12,7 +12,7 @@ from kube.errors import BadRequest, Invalid
 # Address plan: Services 10.96.0.0/16; its first address is default/kubernetes'.
 CIDR = IPv4Network("10.96.0.0/16")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SERVICES = ServiceStrategy(service_cidr=CIDR)
+SERVICES = ServiceStrategy(service_cidrs=(CIDR,))
 
 
 class Taken:

@@ -1,9 +1,10 @@
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ipam import cidrs
 from ipam.cidrs import assign_subnet
 from ipam.pool import PoolExhausted, PoolTooSmall
 
@@ -46,3 +47,30 @@ def test_law_an_assigned_subnet_overlaps_nothing_taken(rows):
     else:
         assert subnet.subnet_of(CLUSTER)
         assert not any(subnet.overlaps(net) for net in taken)
+
+
+@pytest.mark.parametrize(
+    "text", ["10.244.0.0/16", "fd00:10:244::/56", "10.244.0.0/16,fd00:10:244::/56", "fd00:10:244::/56,10.244.0.0/16"]
+)
+def test_what_operators_write_is_read_in_their_order(text):
+    assert cidrs.spell(cidrs.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "does not appear to be an IPv4 or IPv6 network"),
+        ("10.244.0.1/16", "has host bits set"),
+        ("10.244.0.0/16,10.245.0.0/16", "one network of each family is enough"),
+        ("10.244.0.0/16,fd00::/56,fd01::/56", "one network of each family is enough"),
+        ("10.244.0.0/16,", "does not appear"),
+    ],
+)
+def test_what_is_no_list_of_networks_is_refused(text, said):
+    with pytest.raises(ValueError, match=said):
+        cidrs.parse(text)
+
+
+def test_lowest_free_subnet_of_ipv6():
+    taken = [IPv6Network("fd00:10:244::/64")]
+    assert assign_subnet(IPv6Network("fd00:10:244::/56"), 64, taken) == IPv6Network("fd00:10:244:1::/64")

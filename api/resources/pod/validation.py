@@ -1,5 +1,6 @@
 """What is wrong with a Pod, or with changing one: nearly all of a pod's spec is fixed when it is created."""
 
+from ipaddress import ip_address
 from typing import Any
 
 from api.model import Object
@@ -42,8 +43,11 @@ def _spec(spec: Object) -> list[FieldError]:
 
 def _addresses(status: Object) -> list[FieldError]:
     found = fields.ip("status.podIP", status["podIP"])[1] if status.get("podIP") else []
-    for index, each in enumerate(status.get("podIPs", [])):
-        found += fields.ip(f"status.podIPs[{index}].ip", each.get("ip", ""))[1]
+    addresses = [each.get("ip", "") for each in status.get("podIPs", [])]
+    for index, address in enumerate(addresses):
+        found += fields.ip(f"status.podIPs[{index}].ip", address)[1]
+    if not found and len({ip_address(address).version for address in addresses}) < len(addresses):
+        found.append(fields.invalid("status.podIPs", addresses, "may specify no more than one IP for each IP family"))
     return found
 
 

@@ -5,30 +5,26 @@ Service into a ClusterIP one means "without them". Both are settled here, before
 """
 
 import copy
+from collections.abc import Sequence
 
 from api.model import Object
-from api.resources.service import needs
-
-FAMILY = "IPv4"
-SINGLE_STACK = "SingleStack"
-_ADDRESS_FIELDS = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
+from api.resources.service import families, needs
 
 
-def settle(service: Object, old: Object | None) -> Object:
-    """The Service as the user means it, given what it was; neither argument is changed."""
+def settle(service: Object, old: Object | None, offered: Sequence[str]) -> Object:
+    """The Service as the user means it, given what it was and the families the cluster offers; a copy."""
     service = copy.deepcopy(service)
     spec, before = service["spec"], (old or {}).get("spec", {})
     _pair_cluster_ips(spec, before)
     if needs.cluster_ip(spec) and needs.cluster_ip(before):
-        _keep(spec, before, _ADDRESS_FIELDS)
+        _keep(spec, before, families.FIELDS)
     if needs.node_ports(spec) and needs.node_ports(before):
         _keep_node_ports(spec, before)
     if needs.health_check_node_port(spec) and needs.health_check_node_port(before):
         _keep(spec, before, ("healthCheckNodePort",))
     _shed(spec, before)
     if needs.cluster_ip(spec):
-        spec["ipFamilies"] = spec.get("ipFamilies") or [FAMILY]
-        spec["ipFamilyPolicy"] = spec.get("ipFamilyPolicy") or SINGLE_STACK
+        families.complete(spec, before if needs.cluster_ip(before) else {}, offered)
     return service
 
 
@@ -66,7 +62,7 @@ def _keep_node_ports(spec: Object, before: Object) -> None:
 def _shed(spec: Object, before: Object) -> None:
     """Drop what only the former type needed, as long as the update did not itself set it."""
     for need, keys in (
-        (needs.cluster_ip, _ADDRESS_FIELDS),
+        (needs.cluster_ip, families.FIELDS),
         (needs.external_traffic_policy, ("externalTrafficPolicy",)),
         (needs.health_check_node_port, ("healthCheckNodePort",)),
         (needs.load_balancer, ("allocateLoadBalancerNodePorts", "loadBalancerClass")),

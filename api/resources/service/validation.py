@@ -1,10 +1,10 @@
 """What is wrong with a Service, or with changing one."""
 
-from ipaddress import ip_address
+from collections.abc import Sequence
 
 from api.model import Object
 from api.resources import fields, metadata, names
-from api.resources.service import needs, transition
+from api.resources.service import addresses, needs
 from kube.errors import FieldError
 
 LONGEST_AFFINITY = 86400
@@ -12,29 +12,27 @@ RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
 
 _AFFINITIES = ("ClientIP", "None")
 _POLICIES = ("Cluster", "Local")
-_FAMILIES = ("IPv4", "IPv6")
-_FAMILY_POLICIES = ("SingleStack", "PreferDualStack", "RequireDualStack")
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 _ONCE = "may not change once set"
 _LOAD_BALANCER_ONLY = "may only be used when `type` is 'LoadBalancer'"
 _NOT_EXTERNAL_NAME = "may not be set for ExternalName services"
 
 
-def errors(service: Object, old: Object | None) -> list[FieldError]:
-    """Everything wrong with a settled Service, or with changing `old` into it."""
-    spec = service["spec"]
+def errors(service: Object, old: Object | None, offered: Sequence[str]) -> list[FieldError]:
+    """Everything wrong with a settled Service, or with changing `old` into it; `offered` are the cluster's families."""
+    spec, before = service["spec"], (old or {}).get("spec", {})
     found = [
         *metadata.errors(service, names.dns_1035_label),
         *fields.one_of("spec.type", spec["type"], needs.TYPES),
         *_ports(spec),
         *names.labels("spec.selector", spec.get("selector", {})),
         *_affinity(spec),
-        *_addresses(spec),
+        *_addresses(spec, before, offered),
         *fields.each("spec.externalIPs", spec.get("externalIPs", []), _external_ip),
         *_load_balancer(spec),
         *_policies(spec),
     ]
-    return found if old is None else found + _change(spec, old.get("spec", {}))
+    return found if old is None else found + _change(spec, before)
 
 
 def _ports(spec: Object) -> list[FieldError]:
@@ -44,10 +42,9 @@ def _ports(spec: Object) -> list[FieldError]:
         found.append(fields.required("spec.ports"))
     for index, port in enumerate(ports):
         found += _port(f"spec.ports[{index}]", port, named=len(ports) > 1)
-        if port.get("nodePort") and spec["type"] == "ClusterIP":
-            found.append(
-                fields.forbidden(f"spec.ports[{index}].nodePort", "may not be used when `type` is 'ClusterIP'")
-            )
+        if port.get("nodePort") and spec["type"] in {"ClusterIP", "ExternalName"}:
+            why = f"may not be used when `type` is '{spec['type']}'"
+            found.append(fields.forbidden(f"spec.ports[{index}].nodePort", why))
     return found + _duplicate_ports(ports)
 
 
@@ -105,59 +102,10 @@ def _external_name(spec: Object) -> list[FieldError]:
     return found + (names.dns_subdomain("spec.externalName", name) if name else [fields.required("spec.externalName")])
 
 
-def _addresses(spec: Object) -> list[FieldError]:
+def _addresses(spec: Object, before: Object, offered: Sequence[str]) -> list[FieldError]:
     if needs.cluster_ip(spec):
-        return _cluster_ips(spec) or _families(spec)
+        return addresses.errors(spec, before if needs.cluster_ip(before) else {}, offered)
     return _external_name(spec) if spec["type"] == "ExternalName" else []
-
-
-def _cluster_ips(spec: Object) -> list[FieldError]:
-    path, addresses, first = "spec.clusterIPs", spec.get("clusterIPs", []), spec.get("clusterIP", "")
-    if not first:
-        why = "must be empty when `clusterIP` is not specified"
-        return [fields.invalid(path, addresses, why)] if addresses else []
-    if addresses[:1] != [first]:
-        return [fields.invalid(path, addresses, "first value must match `clusterIP`")]
-    if needs.is_headless(spec):
-        return _headless(spec, addresses)
-    found = [error for i, address in enumerate(addresses) for error in fields.ip(f"{path}[{i}]", address)[1]]
-    if found or len(addresses) < 2:
-        return found
-    return [fields.invalid(path, addresses, "may hold one address: the service CIDR has one family")]
-
-
-def _headless(spec: Object, addresses: list[str]) -> list[FieldError]:
-    if len(addresses) > 1:
-        return [fields.invalid("spec.clusterIPs", addresses, "'None' must be the first and only value")]
-    if spec["type"] == "ClusterIP":
-        return []
-    return [
-        fields.invalid("spec.clusterIPs[0]", needs.HEADLESS, f"may not be set to 'None' for {spec['type']} services")
-    ]
-
-
-def _families(spec: Object) -> list[FieldError]:
-    path, families, policy = "spec.ipFamilies", spec["ipFamilies"], spec["ipFamilyPolicy"]
-    found = [error for i, family in enumerate(families) for error in fields.one_of(f"{path}[{i}]", family, _FAMILIES)]
-    found += fields.unique((f"{path}[{i}]", family) for i, family in enumerate(families))
-    found += fields.one_of("spec.ipFamilyPolicy", policy, _FAMILY_POLICIES)
-    if found or (needs.is_headless(spec) and not spec.get("selector")):
-        return found  # without selector and address, families only say what the user's own slices hold
-    found = [
-        fields.invalid(f"{path}[{i}]", family, "not configured on this cluster")
-        for i, family in enumerate(families)
-        if family != transition.FAMILY
-    ]
-    if policy == "RequireDualStack":
-        why = "this cluster is not configured for dual-stack services"
-        found.append(fields.invalid("spec.ipFamilyPolicy", policy, why))
-    return found + _family_of(spec.get("clusterIP", ""))
-
-
-def _family_of(address: str) -> list[FieldError]:
-    if address in {"", needs.HEADLESS} or ip_address(address).version == 4:
-        return []
-    return [fields.invalid("spec.clusterIPs[0]", [address], "IPv6 is not configured on this cluster")]
 
 
 def _external_ip(path: str, address: object) -> list[FieldError]:
@@ -208,7 +156,6 @@ def _health_check(spec: Object) -> list[FieldError]:
 
 def _change(spec: Object, before: Object) -> list[FieldError]:
     rules = (
-        (needs.cluster_ip, _same_address),
         (needs.load_balancer, _same_class),
         (needs.health_check_node_port, _same_health_check),
     )
@@ -223,10 +170,3 @@ def _same_class(spec: Object, before: Object) -> list[FieldError]:
 def _same_health_check(spec: Object, before: Object) -> list[FieldError]:
     now, was = spec.get("healthCheckNodePort"), before.get("healthCheckNodePort")
     return [] if now == was else [fields.forbidden("spec.healthCheckNodePort", fields.IMMUTABLE)]
-
-
-def _same_address(spec: Object, before: Object) -> list[FieldError]:
-    now, was = spec.get("clusterIPs", []), before.get("clusterIPs", [])
-    if was and now[:1] != was[:1]:
-        return [fields.invalid("spec.clusterIPs[0]", now, _ONCE)]
-    return []
