@@ -88,6 +88,7 @@ def _node_parts(here: Here, family: str) -> dict[str, str]:
         "from_pods": own_pods,
         "nodeport_addresses": _node_ports(here, family),
         "keeps_source": _ABSENT if here.masquerade_all else keeps_source,
+        "pod_bridge": here.pod_interface if here.pod_interface and not here.masquerade_all else _ABSENT,
         "masqueraded": "",
         "service_cidrs": _members(here.service_cidrs),
     }
