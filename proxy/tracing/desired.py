@@ -1,0 +1,80 @@
+"""The whole table as the API wants it on one node: what the proxy would write, made by the proxy's own code."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
+
+import msgspec
+
+from proxy import model
+from proxy import state as states
+from proxy.cluster_ips import ClusterIPs
+from proxy.here import Here
+from proxy.model import Endpoint, Family, InvalidService, ServiceName, ServicePort
+from proxy.planning import NOT_SERVED, Draft, Planner, Source
+from proxy.ruleset import Ruleset
+from proxy.state import State
+from proxy.tracing import parsing
+from proxy.tracing.packet import Host
+from proxy.tracing.statements import Chain
+
+
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
+    """`not_served` says why of the Services that are left out."""
+
+    here: Here
+    state: State
+    chains: Mapping[str, Chain]
+    ports: tuple[ServicePort, ...]
+    endpoints: Mapping[ServicePort, tuple[Endpoint, ...]]
+    not_served: Mapping[ServiceName, Exception] = {}
+
+    @property
+    def host(self) -> Host:
+        """The node as far as the API knows it: its addresses, and its own among its pods', the first of the podCIDR."""
+        gateways = (network.network_address + 1 for network in self.here.pod_cidrs)
+        return Host(addresses=frozenset((*self.here.addresses, *map(ip_address, gateways))))
+
+
+def desired(source: Source, here: Here, ruleset: Ruleset, family: Family) -> Desired:
+    """Draft every Service. One that cannot be served is named and costs the others nothing."""
+    planner = Planner(source, node=here.node, family=family, look=lambda: here)
+    claims = ClusterIPs()
+    drafts: list[Draft] = []
+    not_served: dict[ServiceName, Exception] = {}
+    for name in sorted(source.names()):
+        try:
+            draft = planner.draft(name, NOT_SERVED)
+        except InvalidService as error:
+            not_served[name] = error
+            continue
+        if taken := claims.claim(draft):
+            not_served[name] = taken
+        else:
+            drafts.append(draft)
+    endpoints = dict(_endpoints(source, (draft.name for draft in drafts), family))
+    timeouts = frozenset().union(*(draft.new.timeouts for draft in drafts))
+    return Desired(
+        here=here,
+        state=states.union(draft.new.state for draft in drafts),
+        chains=fixed_chains(ruleset, here, timeouts),
+        ports=tuple(endpoints),
+        endpoints=endpoints,
+        not_served=not_served,
+    )
+
+
+def fixed_chains(ruleset: Ruleset, here: Here, timeouts: frozenset[int]) -> dict[str, Chain]:
+    """The chains that stand still while Services change."""
+    chains = parsing.chains(ruleset.skeleton) | parsing.chains(ruleset.node(here).text)
+    for seconds in sorted(timeouts):
+        chains |= parsing.chains(ruleset.affinity_chains(seconds))
+    return chains
+
+
+def _endpoints(
+    source: Source, names: Iterable[ServiceName], family: Family
+) -> Iterator[tuple[ServicePort, tuple[Endpoint, ...]]]:
+    for name in names:
+        service = source.service(name)
+        for port in model.service_ports(service, family) if service else ():
+            yield port, model.endpoints(source.slices(name), port)

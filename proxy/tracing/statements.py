@@ -1,0 +1,143 @@
+"""What the rules of the proxy's table consist of, as the tracer understands them.
+
+Nothing here runs: `machine` does. A rule is a sequence of statements; a value is computed from the packet and its
+connection, as the bytes that stand in maps.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from dataplane.nft.values import Verdict
+
+Field = Literal[
+    "source",
+    "destination",
+    "protocol",
+    "port",
+    "ct mark",
+    "ct state",
+    "ct status",
+    "original destination",
+    "original port",
+    "source type",
+    "destination type",
+    "interface",
+    "interface number",
+    "outgoing interface",
+]
+
+
+class Fields(msgspec.Struct, frozen=True):
+    """`ip saddr . meta l4proto`: fields one after the other, each in whole registers."""
+
+    names: tuple[Field, ...]
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """`numgen inc mod MODULUS offset OFFSET`"""
+
+    modulus: int
+    offset: int
+
+
+class Constant(msgspec.Struct, frozen=True):
+    value: bytes
+
+
+class Mapped(msgspec.Struct, frozen=True):
+    """`VALUE map @NAME`; where the map has no such key, the rule ends."""
+
+    value: "Value"
+    map_name: str
+
+
+Value = Fields | Turn | Constant | Mapped
+
+
+class Range(msgspec.Struct, frozen=True):
+    """Both ends belong to it. Text stands for interface names, where a final * means any ending."""
+
+    first: bytes | str
+    last: bytes | str
+
+
+class Match(msgspec.Struct, frozen=True):
+    """Go on with the rule if the value is one of these, or, negated, none of them."""
+
+    value: Fields
+    among: tuple[Range, ...]
+    is_negated: bool = False
+
+
+class InSet(msgspec.Struct, frozen=True):
+    """Go on with the rule if the value is in the set, or, negated, is not."""
+
+    value: Fields
+    set_name: str
+    is_negated: bool = False
+
+
+class Dispatch(msgspec.Struct, frozen=True):
+    """`VALUE vmap @NAME`: do what the map says."""
+
+    value: Fields
+    map_name: str
+
+
+class SetMark(msgspec.Struct, frozen=True):
+    """`ct mark set VALUE`"""
+
+    value: Value
+
+
+class Change(msgspec.Struct, frozen=True):
+    """`add`, `update` or `delete` an element of a map."""
+
+    kind: Literal["add", "update", "delete"]
+    map_name: str
+    key: Fields
+    value: Value
+
+
+class Decide(msgspec.Struct, frozen=True):
+    verdict: Verdict
+
+
+class Translate(msgspec.Struct, frozen=True):
+    """`dnat to VALUE`"""
+
+    value: Value
+
+
+class Masquerade(msgspec.Struct, frozen=True):
+    pass
+
+
+class Reject(msgspec.Struct, frozen=True):
+    with_reset: bool = False
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Changes nothing for the packet: counters and comments."""
+
+
+Statement = Match | InSet | Dispatch | SetMark | Change | Decide | Translate | Masquerade | Reject | Note
+
+
+class Rule(msgspec.Struct, frozen=True):
+    text: str
+    statements: tuple[Statement, ...]
+
+
+class Hook(msgspec.Struct, frozen=True):
+    """Where a base chain is attached."""
+
+    name: str
+    priority: int
+    is_nat: bool
+
+
+class Chain(msgspec.Struct, frozen=True):
+    rules: tuple[Rule, ...]
+    hook: Hook | None = None
