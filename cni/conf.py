@@ -14,6 +14,7 @@ import msgspec
 
 from cni import environment, wire_types
 from cni.addressing import Addressing, parse_addressing
+from cni.gate import Check
 from cni.requests import Requests, parse_requests
 from cni.spec import IPAM_TYPE, UNSTATED, CniError, Code, invalid
 from ipam.lease import Attachment
@@ -27,13 +28,11 @@ _UNSUPPORTED = (
     "vlan",
     "vlanTrunk",
     "promiscMode",
-    "macspoofchk",
     "portIsolation",
     "disableContainerInterface",
     "enabledad",
 )
 _VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")  # the second is an older libcni's slip
-_UNSUPPORTED_RUNTIME = ("bandwidth",)
 
 
 _NO_ARGUMENTS: Mapping[str, str] = {}
@@ -58,6 +57,7 @@ class NetConf:
     is_default_gateway: bool
     masquerade: bool
     hairpin: bool
+    check: Check
     addressing: Addressing  # empty when another plugin gives the addresses
     dns: Mapping[str, Any]
     requests: Requests
@@ -139,12 +139,19 @@ def parse_conf(conf: Mapping[str, Any], arguments: Mapping[str, str] = _NO_ARGUM
         is_default_gateway=wire.is_default_gateway,
         masquerade=wire.ip_masq,
         hairpin=wire.hairpin_mode,
+        check=_check(wire),
         addressing=_addressing(wire, essentials.version),
         dns=_dns(wire),
         requests=parse_requests(wire, arguments, essentials.name),
         previous=wire.prev_result,
         previous_json=conf.get("prevResult") or {},
     )
+
+
+def _check(wire: wire_types.NetConf) -> Check:
+    if wire.source_check:
+        return Check.SOURCE
+    return Check.MAC if wire.macspoofchk else Check.NONE
 
 
 def _dns(wire: wire_types.NetConf) -> Mapping[str, Any]:
@@ -159,11 +166,7 @@ def _filled(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _refuse_unsupported(conf: Mapping[str, Any]) -> None:
-    runtime = conf.get("runtimeConfig")
-    asked = {key: conf[key] for key in _UNSUPPORTED if conf.get(key)}
-    if isinstance(runtime, dict):
-        asked |= {f"runtimeConfig.{key}": runtime[key] for key in _UNSUPPORTED_RUNTIME if runtime.get(key)}
-    for key, value in asked.items():
+    for key, value in ((key, conf[key]) for key in _UNSUPPORTED if conf.get(key)):
         raise CniError(
             Code.UNSUPPORTED_FIELD, f"unsupported field: {key}={value!r}", "remove it from the configuration"
         )

@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from cni import masquerade
+from cni import gate, masquerade
 from cni.loaded_texts import LoadedTexts
 from cni.port_table import UdpFlows
 from dataplane.netlink.interface import Netlink
 from dataplane.netlink.objects import Address
 from dataplane.netns import Identity
 from dataplane.nft.interface import Nft
+from dataplane.nft.objects import Table
 from ipam.leases import Leases
 
 
@@ -31,7 +32,7 @@ class Host:
     """What a command may do to the node.
 
     `netlink` speaks in the node's own namespace. `open_netns` raises NotFound for a path that leads to no namespace.
-    `nft` lends the plugin's own table. `inside` lends a netlink that speaks in a pod's namespace. `addresses_in` tells the addresses in
+    `nft` lends the plugin's table of the IP family, `gates` that of the bridge family. `inside` lends a netlink that speaks in a pod's namespace. `addresses_in` tells the addresses in
     each of the given namespaces that exists. A Host serves one thread, because a lease file does.
     """
 
@@ -43,6 +44,7 @@ class Host:
     leases: Callable[[Path], AbstractContextManager[Leases]]
     load_nft: Callable[[str], None]
     nft: Callable[[], AbstractContextManager[Nft]]
+    gates: Callable[[], AbstractContextManager[Nft]]
     udp_flows: Callable[[], AbstractContextManager[UdpFlows]]
     enable_forwarding: Callable[[int], None]  # for IPv4 (4) or IPv6 (6)
     enable_ipv6: Callable[[OpenNetns, str], None]  # on an interface in a pod's namespace
@@ -132,7 +134,8 @@ def linux_host(loaded: LoadedTexts | None = None) -> Host:
         inside=inside,
         leases=leases.open,
         load_nft=partial(_load_nft, loaded or LoadedTexts()),
-        nft=_nft,
+        nft=partial(_nft, masquerade.TABLE),
+        gates=partial(_nft, gate.TABLE),
         udp_flows=_udp_flows,
         enable_forwarding=enable_forwarding,
         enable_ipv6=enable_ipv6,
@@ -147,15 +150,15 @@ def addresses_of(netlink: Netlink) -> frozenset[Address]:
 
 
 @contextmanager
-def _nft() -> Iterator[Nft]:
+def _nft(table: Table) -> Iterator[Nft]:
     from dataplane.nft.linux import LinuxNft  # libnftables takes its time to load
 
-    with LinuxNft(masquerade.TABLE) as nft:
+    with LinuxNft(table) as nft:
         yield nft
 
 
 def _load_nft(loaded: LoadedTexts, text: str) -> None:
-    with _nft() as nft:
+    with _nft(masquerade.TABLE) as nft:
         loaded.load(nft, text)
 
 

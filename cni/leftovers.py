@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cni import hostports, locks, port_table
+from cni import gate_table, hostports, locks, port_table, wiring
 from cni.delegation import Delegate
+from cni.gate import Check
 from cni.host import Host
 from cni.spec import CniError, Command
 from dataplane.netlink.objects import Address
@@ -26,14 +27,23 @@ from ipam.leases import Leases
 def remove(host: Host, leases: Leases, lease: Lease, delegate: Delegate | None = None) -> None:
     """Unwire the attachment and give its address back. Never enters the pod's namespace: the pod's end goes with ours."""
     if lease.claim.host_veth:
-        unwire(host, lease.claim.host_veth)
+        _disconnect(host, lease.claim.host_veth)
+        with host.gates() as nft:
+            gate_table.take_away(nft, wiring.gate(lease, Check.NONE))
     if delegate:
         delegate.run(Command.DEL, lease.claim.attachment)
     leases.release(lease)
 
 
 def unwire(host: Host, veth: str) -> None:
-    """The kernel's part: first nobody is led to the pod any more, then it goes."""
+    """The kernel's part of an attachment of which nothing is known but its veth's name."""
+    _disconnect(host, veth)
+    with host.gates() as nft:
+        gate_table.sweep_away(nft, lambda port: port == veth)
+
+
+def _disconnect(host: Host, veth: str) -> None:
+    """First nobody is led to the pod any more, then it goes. Its gate stands until then."""
     unpublish(host, frozenset({veth}))
     host.netlink.delete_link(veth)
 

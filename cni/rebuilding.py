@@ -104,6 +104,7 @@ def _lease(host: Host, pod: OpenNetns, inside: Netlink, veth: Link, network: _Ne
         sandbox=Sandbox(device=pod.identity.device, inode=pod.identity.inode, boot_id=host.boot_id),
         host_veth=veth.name,
         owner=veth.alias or veth.name,
+        mac=far.mac,
     )
     return Lease(claim=claim, addresses=addresses, state=State.ACTIVE)
 

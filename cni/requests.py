@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
 
 from cni import wire_types
+from cni.gate import UNLIMITED, Bandwidth, parse_bandwidth
 from cni.hostports import PortMapping, parse_mappings
 from cni.spec import CniError, Code, invalid
 
@@ -28,6 +29,7 @@ class Requests:
     mac: str = ""
     aliases: tuple[str, ...] = ()
     ports: tuple[PortMapping, ...] = ()
+    bandwidth: Bandwidth = UNLIMITED
 
 
 def parse_requests(wire: wire_types.NetConf, arguments: Mapping[str, str], network: str) -> Requests:
@@ -45,6 +47,7 @@ def parse_requests(wire: wire_types.NetConf, arguments: Mapping[str, str], netwo
         mac=_mac(macs),
         aliases=_aliases(runtime.aliases, network),
         ports=parse_mappings(runtime.port_mappings or ()),
+        bandwidth=parse_bandwidth(runtime.bandwidth),
     )
 
 

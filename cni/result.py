@@ -42,7 +42,7 @@ def of(conf: NetConf, lease: Lease, *, netns: str, bridge: Link) -> Result:
         interfaces=(
             Interface(name=conf.bridge, mac=bridge.mac, mtu=bridge.mtu),
             Interface(name=lease.claim.host_veth, mac=wiring.host_mac(attachment), mtu=conf.mtu),
-            Interface(name=attachment.ifname, mac=wiring.pod_mac(conf, lease), mtu=conf.mtu, sandbox=netns),
+            Interface(name=attachment.ifname, mac=wiring.pod_mac(lease), mtu=conf.mtu, sandbox=netns),
         ),
         addresses=lease.addresses,
         routes=conf.addressing.routes,

@@ -79,12 +79,20 @@ class PortMapping(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     host_ip: str = msgspec.field(name="hostIP", default="")
 
 
+class Bandwidth(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    ingress_rate: Annotated[int, msgspec.Meta(ge=0)] = 0
+    ingress_burst: Annotated[int, msgspec.Meta(ge=0)] = 0
+    egress_rate: Annotated[int, msgspec.Meta(ge=0)] = 0
+    egress_burst: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
 class Runtime(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """runtimeConfig: what the runtime asks for this attachment, where the configuration declares the capability."""
 
     ips: list[str] | None = None
     ip_ranges: list[list[Range]] | None = None
     port_mappings: list[PortMapping] | None = None
+    bandwidth: Bandwidth | None = None
     mac: str | None = None
     aliases: list[str] | dict[str, list[str]] | None = None  # podman 4 gives those of every network, by its name
     dns: dict[str, Any] | None = None
@@ -119,6 +127,8 @@ class NetConf(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     is_default_gateway: bool = True
     ip_masq: bool = False
     hairpin_mode: bool = True
+    macspoofchk: bool = False
+    source_check: bool = False
     dns: dict[str, Any] = {}
     prev_result: PreviousResult | None = None
     runtime_config: Runtime | None = None

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, ip_interface
 from cni.addressing import PodRoute
 from cni.conf import NetConf
 from cni.environment import Environment
+from cni.gate import UNLIMITED, Bandwidth, Check, Gate
 from cni.hostports import Publication
 from cni.spec import CniError, Code
 from dataplane.netlink.objects import Bridge, Route, VethEnd, VethPair
@@ -70,15 +71,15 @@ def _gateway(pool: Pool) -> Address:
     return pool.gateway or pool.network[1]
 
 
-def pod_mac(conf: NetConf, lease: Lease) -> str:
-    return conf.requests.mac or address_mac(lease.address)
+def pod_mac(lease: Lease) -> str:
+    return lease.claim.mac or address_mac(lease.address)
 
 
 def veth(conf: NetConf, lease: Lease, *, netns_fd: int) -> VethPair:
     attachment = lease.claim.attachment
     return VethPair(
         host=VethEnd(name=lease.claim.host_veth, mac=host_mac(attachment)),
-        peer=VethEnd(name=attachment.ifname, mac=pod_mac(conf, lease)),
+        peer=VethEnd(name=attachment.ifname, mac=pod_mac(lease)),
         netns_fd=netns_fd,
         mtu=conf.mtu,
         master=conf.bridge,
@@ -97,6 +98,18 @@ def pod_routes(routes: Sequence[PodRoute], lease: Lease) -> tuple[Route, ...]:
             options=route.options,
         )
         for route in routes
+    )
+
+
+def gate(lease: Lease, check: Check, bandwidth: Bandwidth = UNLIMITED) -> Gate:
+    return Gate(
+        veth=lease.claim.host_veth,
+        network=lease.claim.attachment.network,
+        owner=lease.claim.owner,
+        mac=pod_mac(lease),
+        addresses=tuple(given.address for given in lease.addresses),
+        check=check,
+        bandwidth=bandwidth,
     )
 
 

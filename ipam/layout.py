@@ -9,7 +9,7 @@ history    who had which address when; rows are only ever added, the oldest fall
 
 import sqlite3
 
-LAYOUT = 2
+LAYOUT = 3
 
 STATEMENTS = (
     """CREATE TABLE leases (
@@ -24,6 +24,7 @@ STATEMENTS = (
         boot_id      TEXT NOT NULL,
         host_veth    TEXT NOT NULL,
         owner        TEXT NOT NULL,
+        mac          TEXT NOT NULL,
         UNIQUE (network, container_id, ifname)
     ) STRICT""",
     """CREATE TABLE addresses (

@@ -57,6 +57,7 @@ class Claim:
     sandbox: Sandbox
     host_veth: str
     owner: str  # for people: "namespace/pod", or the attachment again
+    mac: str = ""  # the one the runtime asked for; without, it follows from the address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from ipam.lease import Attachment, Claim, Lease, LeasedAddress, Sandbox, State
 SELECT = "SELECT leases.*, number, subnet, gateway FROM leases JOIN addresses ON lease = id"
 """One row an address; a lease's rows have to follow each other, in the order of `position`."""
 
-_OF_LEASE = 11
+_OF_LEASE = 12
 
 
 def leases(rows: Iterable[tuple[Any, ...]]) -> tuple[Lease, ...]:
@@ -30,8 +30,8 @@ def insert(sql: sqlite3.Connection, claim: Claim, state: State) -> int:
     """Write a lease that has no address yet; return its number."""
     attachment, sandbox = claim.attachment, claim.sandbox
     owned = (attachment.network, attachment.container_id, attachment.ifname, state, claim.token)
-    proof = (sandbox.device, sandbox.inode, sandbox.boot_id, claim.host_veth, claim.owner)
-    written = sql.execute("INSERT INTO leases VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*owned, *proof))
+    proof = (sandbox.device, sandbox.inode, sandbox.boot_id, claim.host_veth, claim.owner, claim.mac)
+    written = sql.execute("INSERT INTO leases VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*owned, *proof))
     return written.lastrowid or 0
 
 
@@ -46,13 +46,14 @@ def _id(row: tuple[Any, ...]) -> Any:
 
 
 def _lease(row: tuple[Any, ...], rows: Iterable[tuple[Any, ...]]) -> Lease:
-    _, network, container_id, ifname, state, token, device, inode, boot_id, veth, owner = row[:_OF_LEASE]
+    _, network, container_id, ifname, state, token, device, inode, boot_id, veth, owner, mac = row[:_OF_LEASE]
     claim = Claim(
         attachment=Attachment(network=network, container_id=container_id, ifname=ifname),
         token=token,
         sandbox=Sandbox(device=device, inode=inode, boot_id=boot_id),
         host_veth=veth,
         owner=owner,
+        mac=mac,
     )
     return Lease(claim=claim, addresses=tuple(map(_address, rows)), state=State(state))
 

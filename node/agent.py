@@ -183,6 +183,7 @@ class Agent:
         if generation != self._generation:
             self._generation = generation
             self._kernel_loop.mark(Part.MASQUERADE)
+            self._kernel_loop.mark(Part.GATES)
 
 
 def _routing(node: Node) -> tuple[object, ...]:

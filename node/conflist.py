@@ -34,12 +34,13 @@ class PodNetwork:
 def render(network: PodNetwork) -> bytes:
     plugin = {
         "type": "podwire",
-        "capabilities": {"portMappings": True},
+        "capabilities": {"bandwidth": True, "portMappings": True},
         "bridge": BRIDGE,
         "mtu": network.mtu,
         "isGateway": True,
         "isDefaultGateway": True,
         "hairpinMode": True,
+        "sourceCheck": True,
         "ipMasq": False,
         "dataDir": str(network.directory),
         "ipam": {

@@ -18,6 +18,7 @@ from kube.cache import Cache
 from kube.objects import Node
 from node import address, conflist, members
 from node.garbage import GarbageCollector
+from node.gates import Gates
 from node.masquerade_table import MasqueradeTable
 from node.members import Cluster, Member
 from node.pod_network import Paths, PodNetworkFiles
@@ -37,6 +38,7 @@ class Part(Enum):
     ROUTES = "routes"
     MASQUERADE = "masquerade"
     LEFTOVERS = "leftovers"
+    GATES = "source check"
 
     def __str__(self) -> str:
         return self.value
@@ -69,6 +71,7 @@ class Upkeep:
             Part.ROUTES: self._sync_routes,
             Part.MASQUERADE: self._sync_masquerade,
             Part.LEFTOVERS: garbage.sync,
+            Part.GATES: Gates(conflist.NETWORK_NAME, paths.leases, doors.host).sync,
         }
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cni import dispatch, masquerade, port_table
+from cni import dispatch, gate, gate_table, masquerade, port_table
 from cni.host import Host, addresses_of
 from dataplane.conntrack import Flow
 from dataplane.errors import NotFound
@@ -27,6 +27,15 @@ def netconf(directory: Path, **changes: Any) -> dict[str, Any]:
 
 
 HAIRPIN = SetShape("hairpin", 8)
+GATE_SETS = (
+    SetShape(gate.GUARDS, 16, verdicts=True),
+    SetShape(gate.MACS, 24),
+    SetShape(gate.SOURCES, 20),
+    SetShape(gate.SOURCES6, 32),
+    SetShape(gate.TARGETS6, 32),
+    SetShape(gate.FROM, 16),
+    SetShape(gate.TO, 16),
+)
 
 
 class FakeFlows:
@@ -75,6 +84,7 @@ class FakeNode:
         self.nft = FakeNft(
             masquerade.TABLE, sets=(SetShape("host-ports", 12, 8), SetShape("host-ports-any", 8, 8), HAIRPIN)
         )
+        self.gates = FakeNft(gate.TABLE, sets=GATE_SETS, chains=(gate.Check.MAC, gate.Check.SOURCE))
         self.flows = FakeFlows()
 
     def pod(self, name: str) -> Pod:
@@ -105,6 +115,7 @@ class FakeNode:
             leases=Leases,
             load_nft=self.loaded.append,
             nft=lambda: contextlib.nullcontext(self.nft),
+            gates=lambda: contextlib.nullcontext(self.gates),
             udp_flows=lambda: contextlib.nullcontext(self.flows),
             enable_forwarding=enable_forwarding,
             enable_ipv6=lambda pod, ifname: None,
@@ -133,6 +144,10 @@ class FakeNode:
         """Published hostPorts: the element's key in hexadecimal → comment."""
         held = port_table.published(self.nft)
         return {element.key.hex(): element.comment for elements in held.values() for element in elements}
+
+    def gated(self) -> set[str]:
+        """The ports that have anything in the gates' table."""
+        return {gate.port_of(element) for elements in gate_table.standing(self.gates).values() for element in elements}
 
     def veths(self) -> list[str]:
         return [link.name for link in self.netlink.links() if link.kind == "veth"]
@@ -203,6 +218,7 @@ def interrupted(host: Host, point: FailPoint) -> Host:
         leases=lending(host.leases),
         load_nft=point.around(host.load_nft),
         nft=lending(host.nft),
+        gates=lending(host.gates),
         udp_flows=lending(host.udp_flows),
         enable_forwarding=point.around(host.enable_forwarding),
     )

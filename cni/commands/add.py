@@ -1,6 +1,6 @@
 """ADD: give the pod an address and wire it to the bridge.
 
-    lease pending → bridge → veth → address, link up, routes in the pod → masquerade → lease active
+    lease pending → bridge → gate → veth → address, link up, routes in the pod → masquerade → lease active
 
 A failure at any step takes everything back. A kill at any step leaves a pending lease, and perhaps a veth, which the
 next ADD or DEL of the attachment, or a sweep, removes.
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cni import delegation, hostports, leftovers, locks, masquerade, port_table, rebuilding, result, wiring
+from cni import delegation, gate_table, hostports, leftovers, locks, masquerade, port_table, rebuilding, result, wiring
 from cni.commands import namespaces
 from cni.conf import NetConf
 from cni.delegation import Delegate
@@ -70,6 +70,7 @@ def _claim(attachment: Attachment, environment: Environment, conf: NetConf, *, s
         sandbox=sandbox,
         host_veth=wiring.host_veth(attachment),
         owner=wiring.owner(environment, conf.requests.aliases),
+        mac=conf.requests.mac,
     )
 
 
@@ -189,6 +190,10 @@ def _bridge(conf: NetConf, host: Host) -> Link:
 
 def _wire(call: _Call, lease: Lease) -> None:
     ifname = call.environment.ifname
+    gate = wiring.gate(lease, call.conf.check, call.conf.requests.bandwidth)
+    if not gate.is_open:  # before the port is there: it never passes what it shall not
+        with call.host.gates() as nft:
+            gate_table.put_up(nft, gate)
     call.host.netlink.create_veth(wiring.veth(call.conf, lease, netns_fd=call.pod.fd))
     for interface in lease.interfaces:
         _add_address(call, InterfaceAddress(interface=interface))

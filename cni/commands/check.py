@@ -7,7 +7,7 @@ difference is named in one error.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cni import port_table, wire_types, wiring
+from cni import gate_table, port_table, wire_types, wiring
 from cni.commands import namespaces
 from cni.conf import NetConf
 from cni.delegation import Delegate
@@ -33,6 +33,7 @@ def check(environment: Environment, conf: NetConf, host: Host, delegate: Delegat
             problems = [
                 *_promise_problems(environment, conf.previous, lease),
                 *_port_problems(conf, lease, host),
+                *_gate_problems(conf, lease, host),
                 *_pod_problems(conf.previous, lease, inside),
                 *_node_problems(_given(conf, lease) if delegate else conf, lease, host.netlink),
             ]
@@ -110,6 +111,11 @@ def _port_problems(conf: NetConf, lease: Lease, host: Host) -> Iterator[str]:
     if any(set(wanted) - set(held[name]) for name, wanted in publication.elements().items()):
         ports = ", ".join(map(str, publication.mappings))
         yield f"not every hostPort leads to the pod any more: it asked for {ports}"
+
+
+def _gate_problems(conf: NetConf, lease: Lease, host: Host) -> Iterator[str]:
+    with host.gates() as nft:
+        yield from gate_table.problems(nft, wiring.gate(lease, conf.check, conf.requests.bandwidth))
 
 
 def _node_problems(conf: NetConf, lease: Lease, netlink: Netlink) -> Iterator[str]:

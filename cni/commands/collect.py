@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from cni import hostports, leftovers, port_table, wiring
+from cni import gate_table, hostports, leftovers, port_table, wiring
 from cni.conf import Essentials
 from cni.delegation import Delegate
 from cni.host import Host
@@ -85,9 +85,13 @@ def _forwarded(network: Network) -> Iterator[str]:
 
 
 def _stale_veths(valid: frozenset[Attachment], network: Network, host: Host) -> Iterator[str]:
-    """Veths and hostPorts whose lease was lost with the lease file. Their names cannot be read backwards: the valid ones are excluded."""
+    """Veths, hostPorts and gates whose lease was lost with the lease file. Their names cannot be read backwards: the valid ones are excluded."""
     essentials = network.essentials
-    found = _veths_of(essentials.name, network.bridge, host) | _publishing(essentials.name, host)
+    found = (
+        _veths_of(essentials.name, network.bridge, host)
+        | _publishing(essentials.name, host)
+        | _gated(essentials.name, host)
+    )
     with host.leases(essentials.directory) as leases:  # after the links: whoever made a link had a lease before it
         leased = {lease.claim.host_veth for lease in leases.of(essentials.name)}
     for name in sorted(found - leased - _names(valid)):
@@ -103,6 +107,11 @@ def _publishing(network: str, host: Host) -> set[str]:
         held = port_table.published(nft)
     origins = [hostports.origin(element) for elements in held.values() for element in elements]
     return {origin.veth for origin in origins if origin.network == network}
+
+
+def _gated(network: str, host: Host) -> set[str]:
+    with host.gates() as nft:
+        return set(gate_table.ports_of(nft, network))
 
 
 def _veths_of(network: str, bridge: str, host: Host) -> set[str]:

@@ -182,7 +182,7 @@ def test_bad_configuration_is_code_7_and_names_key_and_value(changes, field, val
     [
         ({"vlan": 100}, "vlan=100"),
         ({"promiscMode": True}, "promiscMode=True"),
-        ({"runtimeConfig": {"bandwidth": {"ingressRate": 1000}}}, "runtimeConfig.bandwidth={'ingressRate': 1000}"),
+        ({"portIsolation": True}, "portIsolation=True"),
     ],
 )
 def test_known_option_that_is_not_served_is_code_2(changes, named):

@@ -24,12 +24,13 @@ def test_the_conflist_names_network_bridge_subnet_and_default_route() -> None:
         "plugins": [
             {
                 "type": "podwire",
-                "capabilities": {"portMappings": True},
+                "capabilities": {"bandwidth": True, "portMappings": True},
                 "bridge": "podwire0",
                 "mtu": 1400,
                 "isGateway": True,
                 "isDefaultGateway": True,
                 "hairpinMode": True,
+                "sourceCheck": True,
                 "ipMasq": False,
                 "dataDir": "/var/lib/podwire/node/cni",
                 "ipam": {
