@@ -85,9 +85,13 @@ class Node(Wire, frozen=True):
 
 
 class ContainerPort(Wire, frozen=True):
+    """`host_port` is the port of the node that leads here, 0 for none; on `host_ip` only, if there is one."""
+
     container_port: int
     name: str = ""
     protocol: Protocol = "TCP"
+    host_port: int = 0
+    host_ip: str = field(default="", name="hostIP")
 
 
 class FieldRef(Wire, frozen=True):
@@ -140,6 +144,7 @@ class Probe(Wire, frozen=True):
 class Container(Wire, frozen=True):
     name: str
     image: str = ""
+    image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     working_dir: str = ""
@@ -162,11 +167,18 @@ class PodIP(Wire, frozen=True):
     ip: str = ""
 
 
+class ContainerStatus(Wire, frozen=True):
+    name: str
+    ready: bool = False
+    restart_count: int = 0
+
+
 class PodStatus(Wire, frozen=True):
     phase: Literal["", "Pending", "Running", "Succeeded", "Failed", "Unknown"] = ""
     pod_ip: str = field(default="", name="podIP")
     pod_ips: tuple[PodIP, ...] = field(default=(), name="podIPs")
     conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
     start_time: datetime | None = None
 
 

@@ -152,7 +152,7 @@ class _BringUp:
 
     @property
     def _supervisor_log(self) -> Path:
-        return self.lab.logs / "supervisor.log"
+        return supervisor.log_path(self.lab)
 
     def _components(self) -> tuple[Component, ...]:
         return plan.components(self.lab, sys.executable)

@@ -22,10 +22,11 @@ import structlog
 
 from dataplane import atomic_file, netns
 from dataplane.errors import DataplaneError
-from lab import logs, plan, processes, state, supervision, topology
+from lab import plan, processes, state, topology
 from lab.plan import Component, Lab, Listener
 from lab.process import Process
-from lab.supervision import History
+from pods import log_files, logs, supervision
+from pods.supervision import History
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,7 @@ _REPORT = "supervisor.json"
 _STOP_GRACE = 10.0  # seconds from SIGTERM to SIGKILL for a component that is to stop
 _LOOK_FOR_NEEDS = 0.05
 _BACKLOG = 1024
+_LOOK_AT_LOGS = 30.0
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +44,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     restarts: int = 0
     last_exit: str = ""
+
+
+def log_path(lab: Lab) -> Path:
+    return lab.logs / f"{ROLE}.log"
 
 
 def read_reports(lab: Lab) -> dict[str, Report]:
@@ -172,6 +178,13 @@ class Supervisor:
         self._watch(component.name, process)
         return None
 
+    def trim_logs(self) -> None:
+        for path in (*(component.log for component in self._components), log_path(self._lab)):
+            try:
+                log_files.trim(path)
+            except OSError as error:
+                log.warning("log cannot be trimmed", file=str(path), error=str(error))
+
     def _tell(self) -> None:
         reports = {
             name: Report(restarts=history.restarts, last_exit=history.last_exit)
@@ -254,7 +267,9 @@ def run(lab: Lab, python: str) -> None:
             log.warning("the lab's folder is gone", folder=str(lab.directory))
             return
         supervisor.notice_ends()
-        supervisor.wait(signals.wake, supervisor.advance())
+        due = supervisor.advance()
+        supervisor.wait(signals.wake, _LOOK_AT_LOGS if due is None else min(due, _LOOK_AT_LOGS))
+        supervisor.trim_logs()
         supervisor.notice_ends()
 
 

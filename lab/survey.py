@@ -11,8 +11,8 @@ from lab import cluster, plan, processes, spelling, state, supervisor
 from lab.errors import LabError
 from lab.plan import Lab
 from lab.process import Process
-from lab.runner.record import SandboxRecord
 from lab.runner.records import Records
+from pods.record import SandboxRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +158,7 @@ def _known(pod: Pod, netns: str) -> PodState:
 
 
 def _recorded(node: str, record: SandboxRecord) -> PodState:
-    running = any(each.process is not None and processes.is_alive(each.process) for each in record.containers)
+    running = any(processes.is_alive(Process.parse(each.running)) for each in record.running)
     return PodState(
         namespace=record.namespace,
         name=record.name,

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from kube.objects import Container, Pod
+from kube.objects import Container
 from lab import echo
+from pods.runtime import CannotStart
 
 ECHO: Final = "podwire/echo"
 PAUSE: Final = "podwire/pause"
@@ -18,28 +19,18 @@ _PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-class ImageError(Exception):
-    """The lab cannot run this image. Says so the way a kubelet that must not pull does."""
-
-    reason = "ErrImageNeverPull"
-
-    def __init__(self, image: str) -> None:
-        super().__init__(image)
-        self.image = image
-
-    def __str__(self) -> str:
-        known = ", ".join(sorted(_PROGRAMS))
-        return f"a lab has no image {self.image!r}: use {known}, or give the container a command of this machine"
-
-
 def command(container: Container) -> tuple[str, ...]:
-    """Return the program to run and its arguments. Raises ImageError."""
+    """Return the program to run and its arguments. Raises CannotStart, with the word of a kubelet that must not pull."""
     if container.command:
         argv = container.command + container.args
     else:
         program = _PROGRAMS.get(_without_tag(container.image))
         if program is None:
-            raise ImageError(container.image)
+            known = ", ".join(sorted(_PROGRAMS))
+            raise CannotStart(
+                "ErrImageNeverPull",
+                f"a lab has no image {container.image!r}: use {known}, or give the container a command of this machine",
+            )
         argv = program + container.args
     return ("env", "-C", container.working_dir, *argv) if container.working_dir else argv
 
@@ -49,25 +40,3 @@ def _without_tag(image: str) -> str:
     name = image.removeprefix("docker.io/").partition("@")[0]
     head, slash, last = name.rpartition("/")
     return f"{head}{slash}{last.partition(':')[0]}"
-
-
-def variables(pod: Pod, container: Container, address: str) -> dict[str, str]:
-    """Return what a container adds to its environment: who it is, and what its spec says."""
-    fields = {
-        "metadata.name": pod.metadata.name,
-        "metadata.namespace": pod.metadata.namespace,
-        "metadata.uid": pod.metadata.uid,
-        "spec.nodeName": pod.spec.node_name,
-        "status.podIP": address,
-    }
-    own = {
-        "HOSTNAME": pod.metadata.name,
-        "POD_NAME": pod.metadata.name,
-        "POD_NAMESPACE": pod.metadata.namespace,
-        "POD_NODE": pod.spec.node_name,
-        "POD_IP": address,
-    }
-    for variable in container.env:
-        reference = variable.value_from.field_ref if variable.value_from else None
-        own[variable.name] = variable.value if reference is None else fields.get(reference.field_path, "")
-    return own

@@ -7,7 +7,7 @@ import msgspec
 import structlog
 
 from dataplane import atomic_file
-from lab.runner.record import SandboxRecord
+from pods.record import SandboxRecord
 
 log = structlog.get_logger(__name__)
 
@@ -46,8 +46,11 @@ class Records:
     def log_file(self, uid: str, container: str) -> Path:
         return self._folder / f"{uid}.{container}.log"
 
+    def log_files(self) -> Iterator[Path]:
+        return self._folder.glob("*.log")
+
     def remove_logs(self, uid: str) -> None:
-        for path in self._folder.glob(f"{uid}.*.log"):
+        for path in self._folder.glob(f"{uid}.*.log*"):
             path.unlink(missing_ok=True)
 
     def _path(self, uid: str) -> Path:

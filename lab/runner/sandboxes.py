@@ -16,15 +16,16 @@ from dataplane.errors import DataplaneError, NotFound
 from dataplane.netlink.linux import LinuxNetlink
 from kube.objects import Pod
 from lab import processes, topology
-from lab.runner.record import SandboxRecord
 from lab.runner.records import Records
+from pods.record import SandboxRecord
+from pods.runtime import RuntimeFailed
 
 
 class Network(Protocol):
     """What wires a sandbox. All three raise NetworkError with the plugin's own words."""
 
-    def attach(self, record: SandboxRecord) -> str:
-        """Wire the namespace; return the pod's address."""
+    def attach(self, record: SandboxRecord) -> tuple[str, ...]:
+        """Wire the namespace; return the pod's addresses."""
         ...
 
     def detach(self, record: SandboxRecord) -> None: ...
@@ -34,7 +35,7 @@ class Network(Protocol):
         ...
 
 
-class NetworkError(Exception):
+class NetworkError(RuntimeFailed):
     """The network plugin refused, or there is none yet."""
 
 
@@ -51,13 +52,13 @@ class Sandboxes:
         if pod.spec.host_network:
             raise NetworkError("hostNetwork=true: a lab gives every pod a network of its own; leave it out")
         self.clear(pod.metadata.uid)
-        container_id = secrets.token_hex(32)
+        sandbox_id = secrets.token_hex(32)
         record = SandboxRecord(
             uid=pod.metadata.uid,
             namespace=pod.metadata.namespace,
             name=pod.metadata.name,
-            container_id=container_id,
-            netns=f"{self.prefix}-{pod.metadata.name[:40]}-{container_id[:8]}",
+            sandbox_id=sandbox_id,
+            netns=f"{self.prefix}-{pod.metadata.name[:40]}-{sandbox_id[:8]}",
             boot_id=netns.boot_id(),
             made_at=datetime.now(UTC),
         )
@@ -74,7 +75,7 @@ class Sandboxes:
             netlink = LinuxNetlink(netns_fd=target.fd)
             netlink.set_up("lo")
             netlink.close()
-        wired = msgspec.structs.replace(record, address=self.network.attach(record))
+        wired = msgspec.structs.replace(record, addresses=self.network.attach(record))
         self.records.write(wired)
         return wired
 
@@ -82,7 +83,7 @@ class Sandboxes:
         """Say whether an earlier runner's sandbox is whole: same boot, namespace there, and wired as it was."""
         if record.released:
             return True
-        if not record.address or record.boot_id != netns.boot_id():
+        if not record.addresses or record.boot_id != netns.boot_id():
             return False
         try:
             netns.open_netns(topology.path_of(record.netns)).close()

@@ -92,7 +92,7 @@ class Lab:
             record = records.get(pod["metadata"]["uid"], {})
             address = pod["status"].get("podIP", "")
             # A status that is older than the sandbox it should describe says nothing.
-            is_current = address == record.get("address")
+            is_current = address == next(iter(record.get("addresses", ())), None)
             found[pod["metadata"]["name"]] = PodSeen(
                 name=pod["metadata"]["name"],
                 uid=pod["metadata"]["uid"],

@@ -12,7 +12,7 @@ def container_status(lab, space, name):
 
 
 def process_of(lab, pod):
-    return lab.records()[pod.uid]["containers"][0]["process"]["pid"]
+    return int(lab.records()[pod.uid]["containers"][0]["running"].partition("@")[0])
 
 
 def command_pod(name, space, *command, policy="Never", node="node1", **spec):

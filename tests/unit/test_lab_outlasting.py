@@ -6,12 +6,12 @@ import sys
 import structlog
 
 from lab.plan import Lab
-from lab.supervision import History
 from lab.supervisor import Supervisor
+from pods.supervision import History
 
 SPEAKER = """
 import structlog
-from lab import logs
+from pods import logs
 logs.configure()
 structlog.get_logger().debug("every few seconds")
 structlog.get_logger().info("once")

@@ -22,9 +22,11 @@ from kube.objects import (
 )
 from lab import state
 from lab.process import Process
-from lab.runner import images, probes, readiness
-from lab.runner.record import ContainerRecord, SandboxRecord
+from lab.runner import images
 from lab.runner.records import Records
+from pods import environment, probes, readiness
+from pods.record import ContainerRecord, SandboxRecord
+from pods.runtime import CannotStart
 
 POD = Pod(metadata=ObjectMeta(name="web-1", namespace="demo", uid="u1"), spec=PodSpec(node_name="node1"))
 EVERY_SECOND = Probe(tcp_socket=TcpSocket(port=80), period_seconds=1)
@@ -51,7 +53,7 @@ def test_a_working_directory_is_entered_first():
 
 
 def test_an_unknown_image_without_a_command_is_refused_by_name():
-    with pytest.raises(images.ImageError, match="'nginx:latest'"):
+    with pytest.raises(CannotStart, match="'nginx:latest'"):
         images.command(Container(name="c", image="nginx:latest"))
 
 
@@ -59,7 +61,7 @@ def test_variables_come_from_the_pod_and_from_its_spec():
     reference = EnvVar(name="WHERE", value_from=EnvSource(field_ref=FieldRef(field_path="status.podIP")))
     container = Container(name="c", env=(EnvVar(name="COLOUR", value="blue"), reference))
 
-    found = images.variables(POD, container, "10.244.1.5")
+    found = environment.variables(POD, container, addresses=("10.244.1.5",), host="172.30.0.11")
 
     assert (found["COLOUR"], found["WHERE"]) == ("blue", "10.244.1.5")
     assert (found["POD_NAME"], found["POD_NODE"], found["HOSTNAME"]) == ("web-1", "node1", "web-1")
@@ -147,12 +149,12 @@ RECORD = SandboxRecord(
     uid="u1",
     namespace="demo",
     name="web-1",
-    container_id="c" * 64,
+    sandbox_id="c" * 64,
     netns="pw-lab-node1-web-1",
     boot_id="b",
     made_at=datetime(2026, 3, 1, tzinfo=UTC),
-    address="10.244.1.5",
-    containers=(ContainerRecord(name="echo", process=Process(pid=7, started=123)),),
+    addresses=("10.244.1.5",),
+    containers=(ContainerRecord(name="echo", running=str(Process(pid=7, started=123))),),
 )
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from kube.objects import Container, Pod
-from lab.runner.record import ContainerRecord, SandboxRecord
+import msgspec
+
+from kube.objects import Container, Pod, PodStatus
+from pods.record import ContainerRecord, SandboxRecord
 
 Phase = Literal["Pending", "Running", "Succeeded", "Failed"]
 CREATING: Final = "ContainerCreating"
@@ -40,7 +42,7 @@ def will_restart(policy: str, exit_code: int | None) -> bool:
 
 def has_finished(pod: Pod, record: ContainerRecord) -> bool:
     """Say whether a container ended and stays ended."""
-    return record.process is None and record.finished_at is not None and not _restarts(pod, record)
+    return not record.running and record.finished_at is not None and not _restarts(pod, record)
 
 
 def _restarts(pod: Pod, record: ContainerRecord) -> bool:
@@ -49,7 +51,7 @@ def _restarts(pod: Pod, record: ContainerRecord) -> bool:
 
 def phase(pod: Pod, record: SandboxRecord | None) -> Phase:
     containers = pod.spec.containers or ()
-    if record is None or not record.address:
+    if record is None or not record.addresses:
         return "Pending"
     known = [record.container(container.name) for container in containers]
     if all(has_finished(pod, container) for container in known):
@@ -73,13 +75,42 @@ def render(pod: Pod, observed: Observed, *, before: Mapping[str, Any], now: date
     }
     if record is not None:
         status["startTime"] = _stamp(record.made_at)
-    if record is not None and record.address:
-        status |= {"podIP": record.address, "podIPs": [{"ip": record.address}]}
+    if record is not None and record.addresses:
+        status |= {"podIP": record.address, "podIPs": [{"ip": address} for address in record.addresses]}
     return status
 
 
+def is_told(rendered: Mapping[str, Any], pod: Pod) -> bool:
+    """Say whether the API has what was rendered, as far as anybody decides by it. What others added is left alone."""
+    told, said = pod.status, msgspec.convert(rendered, PodStatus)
+    conditions = {condition.type: condition.status for condition in told.conditions}
+    return (
+        (told.phase, told.pod_ips, told.container_statuses) == (said.phase, said.pod_ips, said.container_statuses)
+    ) and all(conditions.get(condition.type) == condition.status for condition in said.conditions)
+
+
+def told(pod: Pod) -> Mapping[str, Any]:
+    """Return what the API has as far as `render` goes on from it: since when conditions hold."""
+    return {
+        "conditions": [
+            {"type": each.type, "status": each.status, "lastTransitionTime": _stamp(each.last_transition_time)}
+            for each in pod.status.conditions
+            if each.last_transition_time is not None
+        ]
+    }
+
+
+def found_ready(pod: Pod, record: SandboxRecord) -> frozenset[str]:
+    """Return the containers that are as ready as the API says: what runs now is what was ready then."""
+    return frozenset(
+        told.name
+        for told in pod.status.container_statuses
+        if told.ready and (known := record.container(told.name)).running and known.restarts == told.restart_count
+    )
+
+
 def _conditions(pod: Pod, observed: Observed, *, before: Mapping[str, Any], now: datetime) -> list[dict[str, Any]]:
-    wired = observed.record is not None and bool(observed.record.address)
+    wired = observed.record is not None and bool(observed.record.addresses)
     unready = sorted({container.name for container in pod.spec.containers or ()} - observed.ready)
     ended = phase(pod, observed.record) in {"Succeeded", "Failed"}
     reason = "PodCompleted" if ended else "ContainersNotReady"
@@ -104,7 +135,7 @@ def _condition(kind: str, holds: bool, before: Mapping[str, Any], now: datetime)
 
 def _container(pod: Pod, container: Container, observed: Observed) -> dict[str, Any]:
     record = observed.record.container(container.name) if observed.record else ContainerRecord(name=container.name)
-    running = record.process is not None
+    running = bool(record.running)
     status = {
         "name": container.name,
         "image": container.image,
@@ -120,7 +151,7 @@ def _container(pod: Pod, container: Container, observed: Observed) -> dict[str, 
 
 
 def _state(pod: Pod, record: ContainerRecord, waiting: Waiting | None) -> dict[str, Any]:
-    if record.process is not None and record.started_at is not None:
+    if record.running and record.started_at is not None:
         return {"running": {"startedAt": _stamp(record.started_at)}}
     if has_finished(pod, record):
         return {"terminated": _terminated(record)}

@@ -28,7 +28,7 @@ def _ask_http(action: HttpGet, container: Container, address: str, timeout: int)
         else http.client.HTTPConnection(host, port, timeout=timeout)
     )
     with contextlib.closing(connection):
-        connection.request("GET", action.path, headers={"User-Agent": "podwire-lab", "Connection": "close"})
+        connection.request("GET", action.path, headers={"User-Agent": "podwire-pods", "Connection": "close"})
         status = connection.getresponse().status
     # A kubelet's rule: 200 up to 399 is success.
     return "" if 200 <= status < 400 else f"Readiness probe failed: HTTP probe failed with statuscode: {status}"

@@ -1,6 +1,6 @@
 """Whether a container is ready, from what its probe answered so far. Pure: time is an argument.
 
-Until a container was ready once it is asked more often than its period says, so that a lab comes up in the time its
+Until a container was ready once it is asked more often than its period says, so that pods come up in the time its
 programs need and not in multiples of ten seconds.
 """
 
@@ -30,6 +30,11 @@ def first(probe: Probe | None, now: float) -> Readiness:
     if probe is None:
         return Readiness(next_at=float("inf"), ready=True, was_ready=True)
     return Readiness(next_at=now + probe.initial_delay_seconds)
+
+
+def adopted(probe: Probe | None) -> Readiness:
+    """Return the readiness of a container that an earlier runner found ready; it is asked at once."""
+    return Readiness(next_at=float("inf") if probe is None else 0.0, ready=True, was_ready=True)
 
 
 def after(readiness: Readiness, probe: Probe, *, failure: str, now: float) -> Readiness:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lab import supervision
-from lab.supervision import History
+from pods import supervision
+from pods.supervision import History
 
 
 def after_ends(count, *, ran_for=0.1):

@@ -5,14 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kube.objects import Container, ObjectMeta, Pod, PodSpec
-from lab.process import Process
-from lab.runner import status
-from lab.runner.record import ContainerRecord, SandboxRecord
-from lab.runner.status import Observed, Waiting
+from pods import status
+from pods.record import ContainerRecord, SandboxRecord
+from pods.status import Observed, Waiting
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 EARLIER = NOW - timedelta(minutes=5)
-RUNNING = ContainerRecord(name="echo", process=Process(pid=7, started=1), started_at=EARLIER)
+RUNNING = ContainerRecord(name="echo", running="7@1", started_at=EARLIER)
 
 
 def a_pod(*, policy="Always", containers=("echo",)):
@@ -27,11 +26,11 @@ def a_sandbox(*containers, address="10.244.1.5"):
         uid="u1",
         namespace="demo",
         name="web-1",
-        container_id="c" * 64,
+        sandbox_id="c" * 64,
         netns="pw-lab-node1-web-1",
         boot_id="b",
         made_at=EARLIER,
-        address=address,
+        addresses=(address,) if address else (),
         containers=containers,
     )
 
@@ -95,7 +94,7 @@ def test_addresses_are_told_as_soon_as_the_pod_is_wired():
 
 def test_ready_is_true_only_when_every_container_is():
     pod = a_pod(containers=("echo", "side"))
-    record = a_sandbox(RUNNING, ContainerRecord(name="side", process=Process(pid=8, started=1), started_at=EARLIER))
+    record = a_sandbox(RUNNING, ContainerRecord(name="side", running="8@1", started_at=EARLIER))
 
     half = rendered(pod, record, ready={"echo"})
     assert condition(half, "Ready")["status"] == "False"

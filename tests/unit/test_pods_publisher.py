@@ -7,7 +7,7 @@ import pytest
 
 from kube.errors import Conflict, Invalid, NotFound, Unreachable
 from kube.objects import ObjectMeta, Pod
-from lab.runner.publisher import PodKey, Publisher
+from pods.publisher import PodKey, Publisher
 from tests.waiting import eventually
 
 KEY = PodKey("demo", "web-1", "u1")
