@@ -4,6 +4,7 @@ import click
 
 from cli.cni import cni
 from cli.conform import conform
+from cli.explain import explain
 from cli.ipam import ipam
 from cli.lab import lab
 
@@ -18,6 +19,7 @@ main.add_command(lab)
 main.add_command(ipam)
 main.add_command(cni)
 main.add_command(conform)
+main.add_command(explain)
 
 if __name__ == "__main__":
     main()

@@ -130,9 +130,14 @@ FLAGS: Final = (
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a click command all flags; `configuration` and `over` take what it gets."""
     for flag in reversed(FLAGS):
-        as_flag = {"is_flag": True, "default": None} if flag.type is bool else {"type": flag.type}
-        command = click.option(flag.name, flag.parameter, help=flag.help, **as_flag)(command)
+        command = option(flag)(command)
     return command
+
+
+def option(flag: Flag) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The flag of a click command."""
+    as_flag = {"is_flag": True, "default": None} if flag.type is bool else {"type": flag.type}
+    return click.option(flag.name, flag.parameter, help=flag.help, **as_flag)
 
 
 def configuration(values: Mapping[str, Any]) -> KubeProxyConfiguration:

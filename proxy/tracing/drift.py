@@ -18,7 +18,8 @@ from proxy.ruleset import NodeText, Ruleset
 from proxy.state import ChainContent, ElementKey, State
 
 ABSENT: Final = "nothing"
-_BY_ID: Final = frozenset({layout.ENDPOINTS, layout.RING, layout.HAIRPIN, layout.KEEP_SOURCE})
+_BY_ID: Final = layout.LOOKED_UP_LATE - {layout.SINGLE_ENDPOINT}
+_MARKED: Final = sorted(_BY_ID - {layout.ENDPOINTS, layout.RING, layout.HAIRPIN})
 
 
 class Drift(NamedTuple):
@@ -114,10 +115,10 @@ def _target(state: State, id_: bytes) -> str:
     if endpoint is None or not isinstance(endpoint.value, bytes):
         return "an endpoint that is not there"
     packed = endpoint.value[:-4]
-    hairpin = ElementKey(layout.HAIRPIN, values.concat(id_, packed)) in state.elements
-    keeps_source = ElementKey(layout.KEEP_SOURCE, id_) in state.elements
-    marks = [f"({word})" for word, is_so in (("hairpin", hairpin), ("keep-source", keeps_source)) if is_so]
-    return " ".join([_format_target(endpoint.value), *marks])
+    hairpin = ElementKey(layout.HAIRPIN, values.concat(id_, packed))
+    marks = [name for name in _MARKED if ElementKey(name, id_) in state.elements]
+    marks += [layout.HAIRPIN] * (hairpin in state.elements)
+    return " ".join([_format_target(endpoint.value), *(f"({mark})" for mark in marks)])
 
 
 def _format_target(value: bytes) -> str:

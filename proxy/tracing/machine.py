@@ -216,7 +216,7 @@ class _Journey:
     def _holds(self, condition: s.Match | s.InSet) -> bool:
         if isinstance(condition, s.InSet):
             return self._rules.element(condition.set_name, self._bytes(condition.value)) is not None
-        value = self._field(condition.value.names[0])
+        value = self._masked(condition.value.names[0], condition.value.mask)
         # A mark is compared as the number it is, whatever the order of its bytes.
         seen = value[::-1] if condition.value.names == ("ct mark",) and values.mark(1)[0] else value
         return any(_is_within(seen, each) for each in condition.among)
@@ -240,8 +240,8 @@ class _Journey:
                 return values.mark(offset + self._turn % modulus)
             case s.Mapped(inner, map_name):
                 return self._mapped(map_name, self._bytes(inner))
-            case s.Fields(names):
-                fields = [_as_bytes(self._field(name)) for name in names]
+            case s.Fields(names, mask):
+                fields = [_as_bytes(self._masked(name, mask)) for name in names]
                 return fields[0] if len(fields) == 1 else values.concat(*fields)
 
     def _mapped(self, map_name: str, key: bytes) -> bytes:
@@ -251,11 +251,16 @@ class _Journey:
             raise _NextRule
         return value
 
+    def _masked(self, name: s.Field, mask: int) -> bytes | str:
+        return values.mark(values.mark_number(self._mark) & mask) if name == "ct mark" else self._field(name)
+
     def _field(self, name: s.Field) -> bytes | str:
         packet = self._packet
         match name:
             case "source":
                 return packet.source.packed
+            case "source's last 12 bytes":
+                return packet.source.packed[-12:]
             case "destination":
                 return self._destination.packed
             case "original destination":
@@ -266,8 +271,6 @@ class _Journey:
                 return values.port(self._port)
             case "original port":
                 return values.port(packet.port)
-            case "ct mark":
-                return self._mark
             case _:
                 return self._text_field(name)
 

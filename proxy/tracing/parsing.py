@@ -47,6 +47,7 @@ _FIELDS: Final[dict[tuple[str, ...], Field]] = {
     ("fib", "daddr", "type"): "destination type",
     ("ip", "saddr"): "source",
     ("ip6", "saddr"): "source",
+    ("@nh", ",", "96", ",", "96"): "source's last 12 bytes",  # of an IPv6 header
     ("ip", "daddr"): "destination",
     ("ip6", "daddr"): "destination",
     ("meta", "l4proto"): "protocol",
@@ -58,7 +59,7 @@ _FIELDS: Final[dict[tuple[str, ...], Field]] = {
     ("iif",): "interface number",
     ("oifname",): "outgoing interface",
 }
-_LONGEST_FIELD: Final = 4
+_LONGEST_FIELD: Final = 5
 
 
 class NotUnderstood(ValueError):
@@ -203,10 +204,17 @@ class _Reader:
         return value
 
     def _fields(self) -> Fields:
-        names = [self._field()]
+        names, mask = [self._field()], self._mask()
         while self._skip("."):
             names.append(self._field())
-        return Fields(tuple(names))
+            mask &= self._mask()
+        return Fields(tuple(names), mask)
+
+    def _mask(self) -> int:
+        for word in ("&", "and"):
+            if self._skip(word):
+                return int(self._next(), 0)
+        return values.MARK_MAX
 
     def _field(self) -> Field:
         for length in range(_LONGEST_FIELD, 0, -1):

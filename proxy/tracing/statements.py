@@ -12,6 +12,7 @@ from dataplane.nft.values import Verdict
 
 Field = Literal[
     "source",
+    "source's last 12 bytes",
     "destination",
     "protocol",
     "port",
@@ -29,9 +30,10 @@ Field = Literal[
 
 
 class Fields(msgspec.Struct, frozen=True):
-    """`ip saddr . meta l4proto`: fields one after the other, each in whole registers."""
+    """`ip saddr . meta l4proto`: fields one after the other, each in whole registers. `mask` is the connection mark's."""
 
     names: tuple[Field, ...]
+    mask: int = 0xFFFFFFFF
 
 
 class Turn(msgspec.Struct, frozen=True):
