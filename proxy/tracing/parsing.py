@@ -36,7 +36,7 @@ from proxy.tracing.statements import (
 )
 
 _CHAIN: Final = re.compile(r"^\tchain (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
-_HOOK: Final = re.compile(r"type (\S+) hook (\S+) priority (?:(\w+)? ?([-+])? ?)(\d+)?;.*")
+_HOOK: Final = re.compile(r"type (\S+) hook (\S+) priority (?:([a-z]+)? ?([-+])? ?)(\d+)?;.*")
 _TOKEN: Final = re.compile(r'"[^"]*"|[{},]|[^\s{},"]+')
 _PRIORITIES: Final = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _FIELDS: Final[dict[tuple[str, ...], Field]] = {
