@@ -50,6 +50,12 @@ class ClaimIndex:
         with self._lock:
             return frozenset(self._pools.get(pool, ()))
 
+    def revision(self, claim: Claim) -> int:
+        """When the claim was taken; of one that nobody holds a number that no claim has."""
+        with self._lock:
+            owner = self._pools.get(claim.pool, {}).get(claim.value)
+            return self._held[owner][claim] if owner is not None else -1
+
     def held_by(self, owner: str) -> Mapping[Claim, int]:
         """What the object under this key holds, and the revision of each claim."""
         with self._lock:

@@ -84,6 +84,13 @@ _KINDS: Final[Mapping[str, Known]] = MappingProxyType(
             "endpoints": _ENDPOINT,
             "ports": _names("name protocol port appProtocol"),
         },
+        "ServiceCIDR": {**_OBJECT, "spec": _names("cidrs"), "status": ANYTHING},
+        "Lease": {
+            **_OBJECT,
+            "spec": _names(
+                "holderIdentity leaseDurationSeconds acquireTime renewTime leaseTransitions strategy preferredHolder"
+            ),
+        },
         "Event": {
             **_OBJECT,
             **_names(

@@ -37,10 +37,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """An object ready to be written, with every claim it holds after this write."""
+    """An object ready to be written, with every claim it holds after this write, and others' that must stand until then."""
 
     obj: Object
     claims: frozenset[Claim]
+    relies_on: frozenset[Claim] = frozenset()
 
 
 class Claims(Protocol):

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 import structlog
 
 from api import commits, lifecycle
+from api.claims import key_of
 from api.encoding import decode
 from api.model import Admission, Object, Strategy
 from api.patching import merge_patch
@@ -253,6 +254,8 @@ class Registry:
     ) -> Object:
         topic, obj = self.topic(resource), admission.obj
         key = topic.key(obj["metadata"].get("namespace"), obj["metadata"]["name"])
+        relied = [Guard(key=key_of(claim), revision=self.hub.claims.revision(claim)) for claim in admission.relies_on]
+        guards = [*guards, *relied]
         put = commits.put(topic, key, kept, admission, held=self.hub.claims.held_by(key), guards=guards)
         topic.keep(Entry(key=key, value=put.writes[0].value or b"", revision=0))
         revision = kept.revision if kept else 0

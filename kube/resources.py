@@ -94,8 +94,14 @@ SERVICE_CIDRS: Final = ResourceType(
     kind="ServiceCIDR",
     namespaced=False,
 )
+LEASES: Final = ResourceType(
+    group="coordination.k8s.io", version="v1", plural="leases", singular="lease", kind="Lease", namespaced=True
+)
 EVENTS: Final = ResourceType(group="", version="v1", plural="events", singular="event", kind="Event", namespaced=True)
 
 BY_PLURAL: Final[Mapping[str, ResourceType]] = MappingProxyType(
-    {resource.plural: resource for resource in (NAMESPACES, NODES, PODS, SERVICES, ENDPOINT_SLICES, EVENTS)}
+    {
+        resource.plural: resource
+        for resource in (NAMESPACES, NODES, PODS, SERVICES, ENDPOINT_SLICES, SERVICE_CIDRS, LEASES, EVENTS)
+    }
 )

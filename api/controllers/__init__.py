@@ -17,11 +17,12 @@ from api.controllers.garbage import LostPods, OldEvents
 from api.controllers.mirror import Mirror
 from api.controllers.namespaces import Namespaces
 from api.controllers.scheduler import Scheduler
+from api.controllers.service_cidrs import ServiceCIDRs
 from api.registry import Registry
-from kube.resources import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, SERVICES
+from kube.resources import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, SERVICE_CIDRS, SERVICES
 
 # Namespaces and nodes first: what lives in or on them is looked at with them known.
-_KINDS = (NAMESPACES, NODES, SERVICES, PODS, ENDPOINT_SLICES)
+_KINDS = (NAMESPACES, NODES, SERVICE_CIDRS, SERVICES, PODS, ENDPOINT_SLICES)
 
 
 def start(
@@ -29,21 +30,24 @@ def start(
 ) -> list[threading.Thread]:
     """Start every controller; returns their threads, which end when `stop` is set.
 
-    The system namespaces and the Service default/kubernetes exist when this returns.
+    The system namespaces, the ServiceCIDR and the Service `kubernetes` exist when this returns.
     """
     mirror = Mirror(registry, _KINDS)
     address, port = advertise
     namespaces = Namespaces(registry, mirror)
     api_server = ApiServer(registry, mirror, (ip_address(str(address)), port))
+    service_cidrs = ServiceCIDRs(registry, mirror)
     running: list[Running[Any]] = [
         Running(namespaces, mirror),
         Running(api_server, mirror),
+        Running(service_cidrs, mirror),
         Running(EndpointSlices(registry, mirror), mirror),
         Running(Scheduler(registry, mirror), mirror),
         Running(LostPods(registry, mirror), mirror),
         Running(OldEvents(registry), mirror),
     ]
     namespaces.ensure_system()
+    service_cidrs.ensure_default()
     api_server.sync("kubernetes")
     threads = [
         threading.Thread(target=mirror.follow, args=(stop,), name="controllers-mirror", daemon=True),

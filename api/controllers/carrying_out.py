@@ -14,6 +14,7 @@ from kube.resources import ResourceType
 _ATTEMPTS: Final = 5
 
 T = TypeVar("T")
+Change = Callable[[Object], Object]
 
 
 def apply(registry: Registry, resource: ResourceType, writes: Writes) -> None:

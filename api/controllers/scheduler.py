@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import structlog
 
 from api import lifecycle
-from api.controllers import carrying_out, placement
+from api.controllers import carrying_out, conditions, placement
 from api.controllers.index import Key, key_of
 from api.controllers.mirror import Mirror, Notice
 from api.controllers.placement import Placement
@@ -81,16 +81,8 @@ def bound(pod: Object, node: str) -> Object:
 
 def with_scheduled(pod: Object, condition: Object, now: str) -> Object:
     """The pod with its PodScheduled condition; unchanged when it says the same already."""
-    status = pod.get("status", {})
-    conditions = status.get("conditions", [])
-    before: Object = next((each for each in conditions if each.get("type") == _SCHEDULED), {})
-    stamped = {"type": _SCHEDULED, "lastTransitionTime": now} | condition
-    if before.get("status") == condition["status"]:
-        stamped["lastTransitionTime"] = before.get("lastTransitionTime", now)
-    others = [each for each in conditions if each.get("type") != _SCHEDULED]
-    return pod if stamped == before else pod | {"status": status | {"conditions": [*others, stamped]}}
+    return conditions.put(pod, {"type": _SCHEDULED} | condition, now)
 
 
 def _scheduled(pod: Object) -> str:
-    conditions = pod.get("status", {}).get("conditions", [])
-    return next((str(each.get("status", "")) for each in conditions if each.get("type") == _SCHEDULED), "")
+    return conditions.status_of(pod, _SCHEDULED)

@@ -3,10 +3,12 @@
 from api.model import Strategy
 from api.resources.endpointslice import EndpointSliceStrategy
 from api.resources.event import EventStrategy
+from api.resources.lease import LeaseStrategy
 from api.resources.namespace import NamespaceStrategy
 from api.resources.node import NodeStrategy
 from api.resources.pod import PodStrategy
 from api.resources.service import ServiceStrategy
+from api.resources.service_cidr import ServiceCIDRStrategy
 from ipam.address import Network
 
 
@@ -20,6 +22,8 @@ def strategies(cluster_cidrs: tuple[Network, ...], service_cidrs: tuple[Network,
         NodeStrategy(cluster_cidrs=cluster_cidrs),
         PodStrategy(),
         ServiceStrategy(service_cidrs=service_cidrs),
+        ServiceCIDRStrategy(service_cidrs=service_cidrs),
         EndpointSliceStrategy(),
+        LeaseStrategy(),
         EventStrategy(),
     )

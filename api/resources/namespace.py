@@ -11,12 +11,13 @@ from datetime import datetime
 from api.model import Admission, Claims, Column, Object
 from api.resources import cells, metadata, names, shapes
 from api.resources.conform import conform
+from api.resources.lease import NODE_NAMESPACE
 from kube import resources
 from kube.errors import FieldError, Forbidden
 from kube.resources import ResourceType
 
 FINALIZER = "kubernetes"
-SYSTEM = ("default", "kube-system")
+SYSTEM = ("default", "kube-system", NODE_NAMESPACE)
 NAME_LABEL = "kubernetes.io/metadata.name"
 
 

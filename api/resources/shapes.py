@@ -362,6 +362,33 @@ class EndpointSlice(TypedDict, total=False):
     ports: list[EndpointPort]
 
 
+class ServiceCIDRSpec(TypedDict, total=False):
+    cidrs: list[str]
+
+
+class ServiceCIDRStatus(TypedDict, total=False):
+    conditions: list[Condition]
+
+
+class ServiceCIDR(TypedDict, total=False):
+    metadata: Metadata
+    spec: ServiceCIDRSpec
+    status: ServiceCIDRStatus
+
+
+class LeaseSpec(TypedDict, total=False):
+    holderIdentity: str
+    leaseDurationSeconds: Int32
+    acquireTime: str
+    renewTime: str
+    leaseTransitions: Int32
+
+
+class Lease(TypedDict, total=False):
+    metadata: Metadata
+    spec: LeaseSpec
+
+
 class EventSource(TypedDict, total=False):
     component: str
     host: str

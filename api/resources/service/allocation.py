@@ -12,9 +12,11 @@ def admit(service: Object, old: Object | None, claims: Claims, ranges: ClusterIP
     """The Service with everything it needs; `service` is settled and valid."""
     spec, before = dict(service["spec"]), (old or {}).get("spec", {})
     service = service | {"spec": spec}
-    held = set()
+    held: set[Claim] = set()
+    relies_on: frozenset[Claim] = frozenset()
     if needs.cluster_ip(spec) and not needs.is_headless(spec):
-        spec["clusterIPs"] = ranges.assign(service, before, claims)
+        assigned = ranges.assign(service, before, claims)
+        spec["clusterIPs"], relies_on = assigned.addresses, assigned.relies_on
         spec["clusterIP"] = spec["clusterIPs"][0]
         held |= {Claim(pool=cluster_ips.POOL, value=str(ip_address(text))) for text in spec["clusterIPs"]}
     elif needs.cluster_ip(spec):
@@ -22,4 +24,4 @@ def admit(service: Object, old: Object | None, claims: Claims, ranges: ClusterIP
     numbers = NodePorts(service, before, claims)
     numbers.assign()
     held |= {Claim(pool=node_ports.POOL, value=str(number)) for number in numbers.held}
-    return Admission(obj=service, claims=frozenset(held))
+    return Admission(obj=service, claims=frozenset(held), relies_on=relies_on)
