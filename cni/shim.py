@@ -1,4 +1,4 @@
-"""The executable a runtime starts: a few milliseconds of Python between the runtime and the node agent.
+"""The executable a runtime starts, where cni/shim.c cannot be compiled: the same in a few milliseconds of Python.
 
 cni.install writes this file's text as the plugin, behind a #! line with -IS (no site, no environment, no path), so it
 imports only what is built into the interpreter. It forwards CNI_* and stdin over the agent's socket and prints the
@@ -12,14 +12,13 @@ import sys
 
 MAGIC = b"podwire-cni\x00\x02"  # cni.wire describes the protocol
 RUN_ALONE = 255
-AGENT_SECONDS = 20  # longer than a call waits for an attachment that another one holds
 VERSION_MILLISECONDS = 500
 CHUNK = 1 << 16
 BUSY = b'{"cniVersion": "1.0.0", "code": 11, "msg": "the node agent has too many calls waiting; try again"}\n'
 LOST = b'{"cniVersion": "1.0.0", "code": 5, "msg": "podwire cannot be started: install the plugin again"}\n'
 
 
-def main(python: str, socket: str, plugin: bytes, versions: bytes, about: bytes) -> int:
+def main(python: str, socket: str, plugin: bytes, versions: bytes, about: bytes, patience: int) -> int:
     command = posix.environ.get(b"CNI_COMMAND")
     if not command:
         posix.write(2, about)
@@ -29,7 +28,7 @@ def main(python: str, socket: str, plugin: bytes, versions: bytes, about: bytes)
     stdin = read_all(0)
     own = {b"PODWIRE_REQUEST": posix.urandom(16).hex().encode(), b"PODWIRE_PLUGIN": plugin}
     try:
-        answer = ask(connect(socket), stdin, own)
+        answer = ask(connect(socket, patience), stdin, own)
     except BlockingIOError:
         return show(BUSY, 1)
     except OSError:
@@ -63,9 +62,9 @@ def read_soon(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def connect(path: str) -> _socket.socket:
+def connect(path: str, seconds: int) -> _socket.socket:
     agent = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    patience = AGENT_SECONDS.to_bytes(8, sys.byteorder) + bytes(8)  # struct timeval
+    patience = seconds.to_bytes(8, sys.byteorder) + bytes(8)  # struct timeval
     agent.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, patience)
     agent.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, patience)
     agent.connect(path)  # waits while the agent's backlog is full, then EAGAIN

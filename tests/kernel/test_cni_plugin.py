@@ -11,7 +11,9 @@ import time
 
 import pytest
 
-from tests.cni_plugin import PluginNode, finish
+from cni import install
+from dataplane import atomic_file
+from tests.cni_plugin import PYTHON, PluginNode, finish
 from tests.namespaces import connect, namespace
 
 OUTSIDE, NODE_OUTSIDE = "192.0.2.2", "192.0.2.1"
@@ -206,11 +208,18 @@ def test_agent_of_another_namespace_is_not_asked(node, pod, make_namespace):
     assert (len(node.veths()), elsewhere.veths()) == (1, [])
 
 
-def test_stopped_agent_does_not_block_a_delete(node, pod):
+@pytest.fixture(params=[True, False], ids=["compiled", "script"])
+def impatient(request, node) -> PluginNode:
+    """The node with an executable that waits a second for the agent."""
+    text = install.render(PYTHON, node.socket_path, compiled=request.param, patience=1)
+    atomic_file.write(node.executable, text, mode=0o755)
+    return node
+
+
+def test_stopped_agent_does_not_block_a_delete(impatient, pod):
     """The kernel accepts into the backlog of a process that stands still; the shim gives it up."""
-    text = node.executable.read_text().replace("AGENT_SECONDS = 20", "AGENT_SECONDS = 1")
+    node = impatient
     node.execute("ADD", pod)
-    node.executable.write_text(text)
     with socket.socket(socket.AF_UNIX) as stopped:
         stopped.bind(str(node.socket_path))
         stopped.listen()
@@ -219,9 +228,8 @@ def test_stopped_agent_does_not_block_a_delete(node, pod):
     assert (node.leased(), time.monotonic() - started >= 1) == ({}, True)
 
 
-def test_agent_with_a_full_backlog_is_told_as_busy(node, pod):
-    text = node.executable.read_text().replace("AGENT_SECONDS = 20", "AGENT_SECONDS = 1")
-    node.executable.write_text(text)
+def test_agent_with_a_full_backlog_is_told_as_busy(impatient, pod):
+    node = impatient
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(socket.socket(socket.AF_UNIX))
         full.bind(str(node.socket_path))

@@ -39,9 +39,14 @@ class Agent:
         self.listener.close()
 
 
+@pytest.fixture(params=["compiled", "script"])
+def is_compiled(request) -> bool:
+    return request.param == "compiled"
+
+
 @pytest.fixture
-def executable(tmp_path) -> Path:
-    return install.install(tmp_path / "bin", PYTHON, tmp_path / "cni.sock")
+def executable(tmp_path, is_compiled) -> Path:
+    return install.install(tmp_path / "bin", PYTHON, tmp_path / "cni.sock", compiled=is_compiled)
 
 
 @pytest.fixture
@@ -186,20 +191,28 @@ def test_a_person_who_runs_it_learns_what_it_is(executable):
     assert b"CNI plugin podwire" in done.stderr
 
 
-def test_removed_installation_is_told(tmp_path):
-    text = install.render(PYTHON, tmp_path / "cni.sock").decode()
-    path = tmp_path / "podwire"
-    path.write_text(text.replace(repr(str(PYTHON)), repr("/nowhere/python")))
-    path.chmod(0o755)
+def test_removed_installation_is_told(tmp_path, is_compiled):
+    gone = tmp_path / "gone"
+    gone.symlink_to(PYTHON.resolve())
+    path = install.install(tmp_path / "bin", gone, tmp_path / "cni.sock", compiled=is_compiled)
+    gone.unlink()
     done = run(path, CALL, BAD_CONF)
     assert (done.returncode, json.loads(done.stdout)["code"]) == (1, 5)
+
+
+def test_script_takes_the_place_of_what_cannot_be_compiled(tmp_path):
+    compiled = install.render(PYTHON, tmp_path / "cni.sock")
+    script = install.render(PYTHON, tmp_path / "cni.sock", compiled=False)
+    too_long = install.render(PYTHON, Path("/" + "x" * 300))
+    assert (compiled[:4], script[:2], too_long[:2]) == (b"\x7fELF", b"#!", b"#!")
 
 
 def test_shim_and_agent_speak_the_same_protocol():
     assert (shim.MAGIC, shim.RUN_ALONE) == (wire.MAGIC, wire.RUN_ALONE)
 
 
-def test_installing_again_changes_nothing_and_leaves_no_draft(executable, tmp_path):
+def test_installing_again_changes_nothing_and_leaves_no_draft(tmp_path):
+    executable = install.install(tmp_path / "bin", PYTHON, tmp_path / "cni.sock")
     before = executable.read_bytes()
     assert install.install(tmp_path / "bin", PYTHON, tmp_path / "cni.sock") == executable
     assert (executable.read_bytes(), sorted(os.listdir(tmp_path / "bin"))) == (before, ["podwire", "podwire-ipam"])
