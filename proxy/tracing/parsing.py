@@ -3,6 +3,7 @@
 Whatever it does not understand is an error, never skipped: a trace that ignores a rule would lie.
 """
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -96,6 +97,7 @@ def _hook(chain: str, line: str) -> Hook:
     return Hook(found[2], _PRIORITIES.get(found[3] or "", 0) + sign * int(found[5] or 0), found[1] == "nat")
 
 
+@functools.lru_cache(1024)
 def rule(text: str) -> Rule:
     """Read one rule."""
     return Rule(text, tuple(_Reader(text).statements()))
