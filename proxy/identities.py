@@ -1,19 +1,25 @@
 """Numbers that stay: the id of an endpoint while it lives, and a Service port's place in the ring.
 
 An endpoint id is the conntrack mark of its connections and the counter of their number, so it outlives every change
-around it; it is not given to anybody else before all others have been used. A ring is a run of positions that one
+around it. The ids of a Service port's endpoints are out of one share, so that an id also tells which Service port it
+belongs to: what the first id of the share, which no endpoint gets, stands for. An id is not given to anybody else before
+all others of its share have been used. A ring is a run of positions that one
 `numgen inc` rule walks through. While the number of endpoints stays, the rule stays and with it the kernel's counter:
 only what stands at the positions changes. With another number the rule is new and its counter starts over, so the new
 ring starts one endpoint further on: churn never favours the first.
 """
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from proxy.model import Target
+
+K = TypeVar("K", bound=Hashable)
 
 
 class NumbersExhausted(RuntimeError):
@@ -102,45 +108,94 @@ NOBODY = Assignment()
 
 
 class Identities:
-    """All ids and ring positions in use, by anyone."""
+    """All ids and ring positions in use, by anyone. `ids` are handed out in shares of that many, one a Service port."""
 
-    def __init__(self, ids: range, positions: range) -> None:
-        self._ids = Numbers(ids)
+    def __init__(self, ids: range, positions: range, *, share: int) -> None:
+        self._size = share
+        self._shares = Numbers(range(ids.start // share, ids.stop // share))
+        self._first_share = ids.start // share
+        # Where to go on in each share. No set of the ids in use: the Service port itself knows them.
+        self._next = array("H", bytes(2 * (ids.stop // share - self._first_share)))
         self._positions = Numbers(positions)
 
-    def assign(self, old: Assignment, targets: Sequence[Target], *, ring: bool, start: int = 0) -> Assignment:
-        """Give every target its id and its turn; `start` chooses who is first where no turn was taken yet.
+    def identify(self, known: Mapping[Target, int], targets: Iterable[Target]) -> Mapping[Target, int]:
+        """The ids of one Service port: those known, and new ones of its share for the targets that have none.
+
+        A share that is full is followed by another.
+        """
+        ids = dict(known)
+        free: Iterator[int] | None = None
+        for target in targets:
+            if target not in ids:
+                free = free or self._free(frozenset(known.values()))
+                ids[target] = next(free)
+        return ids
+
+    def assign(
+        self, old: Assignment, ids: Mapping[Target, int], targets: Sequence[Target], *, ring: bool, start: int = 0
+    ) -> Assignment:
+        """Give every target its turn; `start` chooses who is first where no turn was taken yet.
 
         What is new in the result is taken; `release` whichever of `old` and the result is not kept.
         """
-        order = _order(old, targets, start)
-        ids = {member.target: member.id for member in old.members}
-        for target in order:
-            if target not in ids:
-                ids[target] = self._ids.take()
-        members = tuple(Member(target, ids[target]) for target in order)
+        members = tuple([Member(target, ids[target]) for target in _order(old, targets, start)])
         if not ring or not members:
             return Assignment(members)
         keeps_ring = old.first is not None and len(old.members) == len(members)
         return Assignment(members, old.first if keeps_ring else self._positions.take(len(members)))
 
-    def adopt(self, found: Assignment) -> Assignment:
-        """Take over what an earlier run left in the kernel, as far as nobody else has it."""
-        if not self._ids.claim(sorted(found.ids)):
-            return NOBODY
-        if self._positions.claim(found.positions):
-            return found
-        return Assignment(found.members)
+    def adopt(self, found: Mapping[K, Assignment]) -> dict[K, Assignment]:
+        """Take over what an earlier run left in the kernel for one Service port, as far as nobody else has it."""
+        members = {member for assignment in found.values() for member in assignment.members}
+        ids, targets = {member.id for member in members}, {member.target for member in members}
+        is_sound = len(ids) == len(targets) == len(members) and all(number % self._size for number in ids)
+        if not is_sound or not self._shares.claim(sorted(self._shares_of(found.values()))):
+            return dict.fromkeys(found, NOBODY)
+        self.skip(ids=ids, positions=())
+        return {
+            key: assignment if self._positions.claim(assignment.positions) else Assignment(assignment.members)
+            for key, assignment in found.items()
+        }
 
-    def release(self, dropped: Assignment, kept: Assignment) -> None:
-        """Give back what `dropped` has and `kept` has not."""
-        self._ids.give_back(dropped.ids - kept.ids)
-        self._positions.give_back(set(dropped.positions).difference(kept.positions))
+    def release(self, dropped: Iterable[Assignment], kept: Iterable[Assignment]) -> None:
+        """Give back what `dropped` have and `kept` have not; all of one Service."""
+        dropped, kept = tuple(dropped), tuple(kept)
+        self._shares.give_back(self._shares_of(dropped) - self._shares_of(kept))
+        still = {assignment.first for assignment in kept}
+        for assignment in dropped:
+            if assignment.first not in still:
+                self._positions.give_back(assignment.positions)
 
     def skip(self, *, ids: Iterable[int], positions: Iterable[int]) -> None:
         """Do not hand these out soon."""
-        self._ids.skip(ids)
+        shares: set[int] = set()
+        for number in ids:
+            share, slot = divmod(number, self._size)
+            index = share - self._first_share
+            if 0 <= index < len(self._next):
+                self._next[index] = max(self._next[index], slot)
+                shares.add(share)
+        self._shares.skip(shares)
         self._positions.skip(positions)
+
+    def _shares_of(self, assignments: Iterable[Assignment]) -> set[int]:
+        return {member.id // self._size for assignment in assignments for member in assignment.members}
+
+    def _free(self, used: frozenset[int]) -> Iterator[int]:
+        shares = sorted({number // self._size for number in used})
+        while True:
+            for share in shares:
+                yield from self._free_in(share, used)
+            shares = [self._shares.take()]
+            self._next[shares[0] - self._first_share] = 0
+
+    def _free_in(self, share: int, used: frozenset[int]) -> Iterator[int]:
+        index, base = share - self._first_share, share * self._size
+        last = self._next[index]
+        for slot in chain(range(last + 1, self._size), range(1, last + 1)):
+            if base + slot not in used:
+                self._next[index] = slot
+                yield base + slot
 
 
 def _order(old: Assignment, targets: Sequence[Target], start: int) -> list[Target]:

@@ -14,7 +14,6 @@ from dataplane.nft.objects import Family
 from proxy.model import Address, Protocol, Scope, ServicePort, ServicePortName, Target
 
 TABLE: Final = "podwire-proxy"
-STAND_IN: Final = "podwire-proxy-stand-in"
 
 SERVICES: Final = "services"
 SINGLE_ENDPOINT: Final = "single-endpoint"
@@ -31,6 +30,7 @@ KEEP_SOURCE: Final = "keep-source"
 CLUSTER_IPS: Final = "cluster-ips"
 HAIRPIN: Final = "hairpin"
 AFFINITY: Final = "affinity"
+KEPT: Final = {Scope.CLUSTER: "kept-cluster", Scope.LOCAL: "kept-local"}
 
 # What the proxy writes; the elements of AFFINITY belong to the kernel.
 WRITTEN: Final = (
@@ -47,19 +47,23 @@ WRITTEN: Final = (
     RING,
     CLUSTER_IPS,
     KEEP_SOURCE,
+    *KEPT.values(),
     HAIRPIN,
 )
 
 # Where a packet looks only after an earlier look-up or rule has sent it there.
-LOOKED_UP_LATE: Final = frozenset({SINGLE_ENDPOINT, RING, ENDPOINTS, KEEP_SOURCE, HAIRPIN})
+LOOKED_UP_LATE: Final = frozenset({SINGLE_ENDPOINT, RING, ENDPOINTS, KEEP_SOURCE, HAIRPIN, *KEPT.values()})
 
 PICK: Final = "pick"
 TO_ENDPOINT: Final = "to-endpoint"
 DISPATCH: Final = "dispatch"
 
-# Endpoint ids are conntrack marks. The leading 7 tells them from marks other software sets, and from ring positions.
-ENDPOINT_IDS: Final = range(0x7000_0001, 0x8000_0000)
-RING_POSITIONS: Final = range(1, 0x7000_0000)
+# Endpoint ids are conntrack marks. The leading bits 01 tell them from ring positions, and from most of other software's
+# marks. Each Service port has a share of them; the first of a share is the Service port's own number.
+ENDPOINT_IDS: Final = range(0x4000_0000, 0x8000_0000)
+IDS_A_PORT: Final = 1 << 13
+PORT_MASK: Final = 0xFFFF_FFFF - IDS_A_PORT + 1
+RING_POSITIONS: Final = range(1, 0x4000_0000)
 
 PROTOCOL_NUMBERS: Final[dict[Protocol, int]] = {"TCP": 6, "UDP": 17, "SCTP": 132}  # IANA protocol numbers
 
@@ -70,10 +74,10 @@ NODE_CHAINS: Final = frozenset(
 )
 
 _CHAIN_PREFIXES: Final = {Scope.CLUSTER: "svc-", Scope.LOCAL: "loc-"}
-_KEPT: Final = "kept"
-_STICKY: Final = "sticky-"
+_KEPT_CHAIN: Final = "kept"
+_STICKY: Final = {None: "sticky-", Scope.CLUSTER: "sticky-cluster-", Scope.LOCAL: "sticky-local-"}
 _STICK: Final = "stick-"
-_AFFINITY_CHAIN: Final = re.compile(f"(?:{_STICKY}|{_STICK})([1-9][0-9]{{0,9}})")
+_AFFINITY_CHAIN: Final = re.compile(f"(?:{'|'.join(_STICKY.values())}|{_STICK})([1-9][0-9]{{0,9}})")
 _READABLE_MAX: Final = 200  # the kernel's limit is 255 with prefix and hash
 # RFC 4648 base32, two characters at a time: names are made for every Service of a cluster.
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
@@ -143,13 +147,21 @@ def form(set_name: str, family: Family) -> tuple[int, int | None]:
         KEEP_SOURCE: (mark, None),
         CLUSTER_IPS: (address, None),
         HAIRPIN: (mark + address, None),
-        AFFINITY: (address + front, mark),
+        # nft 1.0.6 compiles keys of dynamic maps up to 16 bytes: of an IPv6 client the last 12.
+        AFFINITY: (min(address, 12) + mark, mark),
+        **dict.fromkeys(KEPT.values(), (mark, None)),
     }
     return forms[set_name]
 
 
-def sticky_chain(seconds: int) -> str:
-    return f"{_STICKY}{seconds}"
+def port_number(endpoint_id: int) -> int:
+    """The number of the Service port that an endpoint id belongs to: a mark that no endpoint has."""
+    return endpoint_id & PORT_MASK
+
+
+def sticky_chain(seconds: int, scope: Scope | None = None) -> str:
+    """The chain that sends clients where they were before; where that may be out of scope, the one that looks at it."""
+    return f"{_STICKY[scope]}{seconds}"
 
 
 def stick_chain(seconds: int) -> str:
@@ -164,9 +176,9 @@ def affinity_seconds(chain: str) -> int | None:
 
 def affinity_chains(timeouts: Iterable[int]) -> frozenset[str]:
     """The chains that affinity.nft makes for these timeouts."""
-    pairs = frozenset(name for seconds in timeouts for name in (sticky_chain(seconds), stick_chain(seconds)))
-    return pairs | {_KEPT} if pairs else pairs
+    names = frozenset(f"{prefix}{seconds}" for seconds in timeouts for prefix in (*_STICKY.values(), _STICK))
+    return names | {_KEPT_CHAIN} if names else names
 
 
 def is_affinity_chain(chain: str) -> bool:
-    return chain == _KEPT or affinity_seconds(chain) is not None
+    return chain == _KEPT_CHAIN or affinity_seconds(chain) is not None

@@ -5,8 +5,9 @@ and the numbers that the losing side had go back.
 """
 
 import ipaddress
+import itertools
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -51,13 +52,6 @@ _CLAIMED: Final = {
 }
 
 
-class Frontend(NamedTuple):
-    """Where clients of a UDP Service port send to."""
-
-    address: Address
-    port: int
-
-
 class AssignmentName(NamedTuple):
     """Which endpoints of which Service port."""
 
@@ -73,15 +67,11 @@ class Claim(NamedTuple):
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """What the table holds for one Service, and the numbers taken for it.
-
-    `udp` are the targets that still answer on each UDP frontend, also those that take no new connections.
-    """
+    """What the table holds for one Service, and the numbers taken for it."""
 
     state: State
     assignments: Mapping[AssignmentName, Assignment] = {}
     timeouts: frozenset[int] = frozenset()
-    udp: Mapping[Frontend, frozenset[Target]] = {}
 
     @property
     def claims(self) -> frozenset[Claim]:
@@ -111,7 +101,7 @@ class Planner:
         self._look = look or (lambda: Here(node=node))
         self.here = self._look()
         self._family = family
-        self._identities = Identities(layout.ENDPOINT_IDS, layout.RING_POSITIONS)
+        self._identities = Identities(layout.ENDPOINT_IDS, layout.RING_POSITIONS, share=layout.IDS_A_PORT)
 
     def names(self) -> Iterable[ServiceName]:
         return self._source.names()
@@ -128,23 +118,19 @@ class Planner:
         slices = tuple(self._source.slices(name))
         assignments = self._known(ports, old, found)
         plans: list[PortPlan] = []
-        udp: dict[Frontend, frozenset[Target]] = {}
         for port in ports:
             endpoints = model.endpoints(slices, port)
             plans.append(self._plan(port, endpoints, assignments))
-            if port.name.protocol == "UDP":
-                udp |= dict.fromkeys(self._frontends(port), topology.answering(endpoints))
         return Draft(
             name=name,
-            old=Served(state=old.state, assignments=assignments, timeouts=old.timeouts, udp=old.udp),
-            new=_served(plans, udp),
+            old=Served(state=old.state, assignments=assignments, timeouts=old.timeouts),
+            new=_served(plans),
         )
 
     def settle(self, draft: Draft, *, accepted: bool) -> None:
         """Give back the numbers that only the losing side of a draft has."""
         kept, dropped = (draft.new, draft.old) if accepted else (draft.old, draft.new)
-        for name, assignment in dropped.assignments.items():
-            self._identities.release(assignment, kept.assignments.get(name, NOBODY))
+        self._identities.release(dropped.assignments.values(), kept.assignments.values())
 
     def skip(self, found: State) -> None:
         """Hand out none of the numbers that stand in a state soon, whoever had them."""
@@ -159,26 +145,18 @@ class Planner:
     ) -> Mapping[AssignmentName, Assignment]:
         if found is None:
             return old.assignments
-        names = [(port, AssignmentName(port.name, scope)) for port in ports for scope in port.scopes]
-        adopted = {
-            name: self._identities.adopt(restart.adopted(found, port, name.scope))
-            for port, name in names
-            if name not in old.assignments
-        }
-        return {**old.assignments, **adopted}
-
-    def _frontends(self, port: ServicePort) -> Iterator[Frontend]:
-        for address in (port.cluster_ip, *port.external_addresses):
-            yield Frontend(address, port.port)
-        if port.node_port:
-            for address in self.here.addresses:
-                yield Frontend(address, port.node_port)
+        known = dict(old.assignments)
+        for port in ports:
+            names = [AssignmentName(port.name, scope) for scope in port.scopes]
+            if known.keys().isdisjoint(names):
+                known |= self._identities.adopt({name: restart.adopted(found, port, name.scope) for name in names})
+        return known
 
     def _plan(
         self, port: ServicePort, endpoints: tuple[Endpoint, ...], known: Mapping[AssignmentName, Assignment]
     ) -> PortPlan:
         choice = topology.choose(endpoints, node=self._node, zone=self.here.zone)
-        assignments = {scope: self._assign(port, scope, choice.of(scope), known) for scope in port.scopes}
+        assignments = self._assign(port, {scope: turns.turns(choice.of(scope)) for scope in port.scopes}, known)
         usable = (*choice.cluster, *choice.local)
         return PortPlan(
             port=port,
@@ -189,20 +167,22 @@ class Planner:
         )
 
     def _assign(
-        self,
-        port: ServicePort,
-        scope: Scope,
-        endpoints: tuple[Endpoint, ...],
-        known: Mapping[AssignmentName, Assignment],
-    ) -> Assignment:
-        order = turns.turns(endpoints)
-        return self._identities.assign(
-            known.get(AssignmentName(port.name, scope), NOBODY),
-            order,
-            ring=render.needs_ring(port, scope, len(order)),
-            # Else the first client of every node would go to the same endpoint.
-            start=zlib.crc32(f"{self._node} {port.name}".encode()),
+        self, port: ServicePort, orders: Mapping[Scope, Sequence[Target]], known: Mapping[AssignmentName, Assignment]
+    ) -> Mapping[Scope, Assignment]:
+        """An endpoint has one id, whichever scopes it is in: clients are kept at it whatever frontend they come by."""
+        old = {scope: known.get(AssignmentName(port.name, scope), NOBODY) for scope in Scope}
+        ids = self._identities.identify(
+            {member.target: member.id for assignment in old.values() for member in assignment.members},
+            itertools.chain(*orders.values()),
         )
+        # Else the first client of every node would go to the same endpoint.
+        start = zlib.crc32(f"{self._node} {port.name}".encode())
+        return {
+            scope: self._identities.assign(
+                old[scope], ids, order, ring=render.needs_ring(port, scope, len(order)), start=start
+            )
+            for scope, order in orders.items()
+        }
 
 
 def _allowed_sources(port: ServicePort, addresses: Iterable[Address]) -> tuple[Network, ...] | None:
@@ -214,7 +194,7 @@ def _allowed_sources(port: ServicePort, addresses: Iterable[Address]) -> tuple[N
     return model.collapsed([*ranges, *own])
 
 
-def _served(plans: Iterable[PortPlan], udp: Mapping[Frontend, frozenset[Target]]) -> Served:
+def _served(plans: Iterable[PortPlan]) -> Served:
     rendered = tuple(plans)
     assignments = {
         AssignmentName(plan.port.name, scope): (plan.port, assignment)
@@ -226,5 +206,4 @@ def _served(plans: Iterable[PortPlan], udp: Mapping[Frontend, frozenset[Target]]
         state=render.render(rendered),
         assignments={name: assignment for name, (_, assignment) in assignments.items()},
         timeouts=frozenset(timeout for timeout in seconds if timeout is not None),
-        udp=udp,
     )

@@ -37,6 +37,17 @@ class PortPlan(msgspec.Struct, frozen=True, kw_only=True):
     def is_external_served(self) -> bool:
         return bool(self.of(Scope.CLUSTER).members)
 
+    @property
+    def is_divided(self) -> bool:
+        """Whether its frontends lead to different sets of endpoints."""
+        return len(self.assignments) > 1
+
+    @property
+    def number(self) -> int:
+        """The mark by which clients are remembered, whichever frontend they come by."""
+        ids = (member.id for assignment in self.assignments.values() for member in assignment.members)
+        return layout.port_number(min(ids))
+
     def of(self, scope: Scope) -> Assignment:
         return self.assignments.get(scope, NOBODY)
 
@@ -60,6 +71,7 @@ def render(plans: Iterable[PortPlan]) -> State:
         _add_frontends(share, plan, comment)
         for assignment in plan.assignments.values():
             _add_endpoints(share, plan, assignment, comment)
+        _add_affinity(share, plan, comment)
         _add_sources(share, plan, comment)
     return share
 
@@ -71,16 +83,17 @@ def _cluster_ip(port: ServicePort) -> Element:
 def _add_chains(share: State, plan: PortPlan, comment: str) -> None:
     for scope, assignment in plan.assignments.items():
         if assignment.first is not None:
-            content = ChainContent(_rules(plan.port, assignment), comment)
+            content = ChainContent(_rules(plan, scope, assignment), comment)
             share.chains[layout.chain_name(plan.port.name, scope)] = content
 
 
-def _rules(port: ServicePort, assignment: Assignment) -> states.Rules:
-    seconds = port.affinity_seconds
+def _rules(plan: PortPlan, scope: Scope, assignment: Assignment) -> states.Rules:
+    seconds = plan.port.affinity_seconds
     turn = expressions.ct_mark_set_numgen(len(assignment.members), assignment.positions.start)
     if seconds is None:
         return turn, expressions.goto(layout.PICK)
-    return expressions.jump(layout.sticky_chain(seconds)), turn, expressions.goto(layout.stick_chain(seconds))
+    sticky = layout.sticky_chain(seconds, scope if plan.is_divided else None)
+    return expressions.ct_mark_set_jump(plan.number, sticky), turn, expressions.goto(layout.stick_chain(seconds))
 
 
 def _add_frontends(share: State, plan: PortPlan, comment: str) -> None:
@@ -134,6 +147,18 @@ def _add_endpoints(share: State, plan: PortPlan, assignment: Assignment, comment
             share.add(layout.KEEP_SOURCE, Element(mark, comment=comment))
     for position, member in zip(assignment.positions, assignment.members, strict=False):
         share.add(layout.RING, Element(values.mark(position), values.mark(member.id)))
+
+
+def _add_affinity(share: State, plan: PortPlan, comment: str) -> None:
+    if plan.port.affinity_seconds is None:
+        return
+    anybody = plan.of(Scope.LOCAL).members or plan.of(Scope.CLUSTER).members
+    if anybody:
+        # For the packet whose entry was deleted by another between being written and being read.
+        share.add(layout.RING, Element(values.mark(plan.number), values.mark(anybody[0].id), comment))
+    for scope, assignment in plan.assignments.items():
+        for member in assignment.members if plan.is_divided else ():
+            share.add(layout.KEPT[scope], Element(values.mark(member.id), comment=comment))
 
 
 def _add_sources(share: State, plan: PortPlan, comment: str) -> None:

@@ -18,6 +18,7 @@ from proxy import layout
 from proxy.here import Here
 from proxy.model import Network
 
+_CLIENTS: Final = {Family.IP: "ip saddr", Family.IP6: "@nh,96,96"}
 _ADDRESS_TYPES: Final = {Family.IP: "ipv4_addr", Family.IP6: "ipv6_addr"}
 _CHAIN: Final = re.compile(r"^\tchain (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
 _NOT_A_RULE: Final = ("type ", "comment ", "#")
@@ -39,7 +40,16 @@ class Ruleset:
 
     @property
     def _names(self) -> dict[str, str]:
-        return {"family": self.table.family.name.lower(), "address": _ADDRESS_TYPES[self.table.family]}
+        family = self.table.family
+        client = _CLIENTS[family]
+        return {
+            "family": family.name.lower(),
+            "address": _ADDRESS_TYPES[family],
+            "client": client,
+            "client_type": f"typeof {client}",
+            "mask": f"{layout.PORT_MASK:#x}",
+            "rest": f"{layout.IDS_A_PORT - 1:#x}",
+        }
 
     @property
     def replacement(self) -> str:

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from dataplane.nft import values
-from dataplane.nft.expressions import Expression, NumgenIncrement, SetVerdict, StoreCtMark
+from dataplane.nft.expressions import Expression, LoadValue, NumgenIncrement, SetVerdict, StoreCtMark
 from dataplane.nft.objects import Element, Table
 from dataplane.nft.values import Verdict
 from proxy import layout
@@ -54,6 +54,8 @@ def _statements(rule: tuple[Expression, ...]) -> Iterator[str]:
     match rule:
         case (NumgenIncrement(modulus=modulus, offset=offset), StoreCtMark()):
             yield f"ct mark set numgen inc mod {modulus} offset {offset}"
+        case (LoadValue(value=value), StoreCtMark(), SetVerdict(verdict=verdict)):
+            yield f"ct mark set {_mark(value)} {verdict}"
         case (SetVerdict(verdict=verdict),):
             yield str(verdict)
         case _:
@@ -93,10 +95,10 @@ def _element(set_name: str, element: Element) -> str:
 def _affinity_element(element: Element) -> str:
     if not isinstance(element.value, bytes):
         raise Unprintable(element)
-    half = (len(element.key) - 8) // 2
-    client, front = element.key[:half], element.key[half:]
+    client, number = element.key[:-4], element.key[-4:]
+    shown = str(ip_address(client)) if len(client) == 4 else f"0x{client.hex()}"
     timeout = "" if element.timeout is None else f" timeout {element.timeout}ms"
-    return f"{ip_address(client)} . {_frontend(front)}{timeout} : {_mark(element.value)}"
+    return f"{shown} . {_mark(number)}{timeout} : {_mark(element.value)}"
 
 
 def _frontend(key: bytes) -> str:
@@ -143,6 +145,7 @@ _KEYS: Final = {
     layout.FIREWALLED: _frontend,
     layout.ALLOWED_SOURCES: _source,
     layout.KEEP_SOURCE: _mark,
+    **dict.fromkeys(layout.KEPT.values(), _mark),
     layout.ENDPOINTS: _mark,
     layout.RING: _mark,
     layout.CLUSTER_IPS: _address,

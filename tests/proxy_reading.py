@@ -47,7 +47,10 @@ class Reading:
         self.chains = frozenset(chain.name for chain in nft.chains())
         self.cluster_ips = frozenset(str(ip_address(key)) for key in self._sets["cluster-ips"])
         self.ids = {key: _target(element.value) for key, element in self._sets["endpoints"].items()}
-        self.positions = {values.mark_number(key): element.value for key, element in self._sets["ring"].items()}
+        ring = {values.mark_number(key): element.value for key, element in self._sets["ring"].items()}
+        self.positions = {position: one for position, one in ring.items() if position in layout.RING_POSITIONS}
+        self.kept = {name: frozenset(self.ids[key] for key in self._sets[name]) for name in layout.KEPT.values()}
+        assert all(self.ids[one] for one in ring.values())
         self.hairpin = frozenset(f"{self.ids[key[:4]]} {ip_address(key[4:])}" for key in self._sets["hairpin"])
         self.keep_source = frozenset(self.ids[key] for key in self._sets["keep-source"])
         self.outside = self._ways("outside", _front)
@@ -86,8 +89,8 @@ def _affinity(jumps: list[str]) -> int | None:
         return None
     first, last = jumps
     assert first.startswith("sticky-")
-    assert last == first.replace("sticky", "stick")
-    return int(first.removeprefix("sticky-"))
+    assert last == f"stick-{first.rpartition('-')[2]}"
+    return int(last.removeprefix("stick-"))
 
 
 def _front(key: bytes) -> Front:

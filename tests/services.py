@@ -120,7 +120,7 @@ _SHAPES = (
     SetShape(layout.SINGLE_ENDPOINT, 12, 4),
     SetShape(layout.ENDPOINTS, 4, 8),
     SetShape(layout.RING, 4, 4),
-    SetShape(layout.AFFINITY, 16, 4, timeouts=True),
+    SetShape(layout.AFFINITY, 8, 4, timeouts=True),
     SetShape(layout.CLUSTER_IPS, 4),
     SetShape(layout.OUTSIDE, 12, verdicts=True),
     SetShape(layout.NODE_PORTS, 8, verdicts=True),
@@ -130,6 +130,7 @@ _SHAPES = (
     SetShape(layout.FIREWALLED, 12),
     SetShape(layout.ALLOWED_SOURCES, 16),
     SetShape(layout.KEEP_SOURCE, 4),
+    *(SetShape(name, 4) for name in layout.KEPT.values()),
     SetShape(layout.HAIRPIN, 8),
 )
 _CHAIN = re.compile(r"^\tchain (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)

@@ -130,6 +130,11 @@ def ct_mark_set(number: int) -> Statement:
     return (LoadValue(values.mark(number)), StoreCtMark())
 
 
+def ct_mark_set_jump(number: int, chain: str) -> Statement:
+    """`ct mark set NUMBER jump CHAIN`"""
+    return (*ct_mark_set(number), *jump(chain))
+
+
 def ct_mark_set_map(map_name: str) -> Statement:
     """`ct mark set ct mark map @MAP`"""
     return (LoadCtMark(), Lookup(map_name), StoreCtMark())

@@ -80,7 +80,7 @@ def test_the_listing_names_services(node):
     listed = " ".join(listing(node).split())
 
     assert '10.96.0.10 . tcp . 80 comment "default/web:http" : goto svc-' in listed
-    assert '10.96.0.11 . tcp . 80 comment "default/one:http" : 0x70' in listed
+    assert '10.96.0.11 . tcp . 80 comment "default/one:http" : 0x4000' in listed
     assert '10.96.0.14 . tcp . 80 comment "default/local:http" : drop' in listed
     assert '10.96.0.13 comment "default/nobody"' in listed
     assert 'comment "default/web:http" ct mark set numgen inc mod 3 offset' in listed
@@ -187,7 +187,7 @@ DAMAGES = [
     "add rule ip podwire-proxy dispatch drop",
     "insert rule ip podwire-proxy pick accept",
     "add element ip podwire-proxy services { 10.96.0.10 . tcp . 81 : drop }",
-    "add element ip podwire-proxy ring { 0x70000001 : 0x1 }",
+    "add element ip podwire-proxy ring { 0x3fffffff : 0x1 }",
     "add chain ip podwire-proxy mine { type filter hook input priority 0; }",
     "delete chain ip podwire-proxy prerouting",
 ]
@@ -237,7 +237,7 @@ def test_a_table_of_another_version_is_replaced(node):
 
 FORMER = """
 table ip podwire-proxy {
-    map endpoints { type ipv4_addr : mark; elements = { 198.51.100.1 : 0x70000001 }; }
+    map endpoints { type ipv4_addr : mark; elements = { 198.51.100.1 : 0x40002001 }; }
     map ring { type mark : ipv4_addr . inet_service; elements = { 1 : 198.51.100.1 . 80 }; }
     map services { type inet_service : verdict; elements = { 80 : drop }; }
     set affinity { type ipv4_addr; elements = { 198.51.100.1 }; }

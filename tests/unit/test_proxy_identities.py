@@ -1,5 +1,7 @@
 """Ids, turns and the numbers behind them."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from proxy.identities import NOBODY, Assignment, Identities, Member, Numbers, NumbersExhausted
 from proxy.model import Target
 
-IDS = range(100, 200)
+IDS, SHARE = range(100, 200), 10
 POSITIONS = range(1, 50)
 
 
@@ -21,7 +23,7 @@ def lasts(assignment: Assignment) -> list[int]:
 
 @pytest.fixture
 def identities() -> Identities:
-    return Identities(IDS, POSITIONS)
+    return Identities(IDS, POSITIONS, share=SHARE)
 
 
 # --- numbers
@@ -78,69 +80,169 @@ def test_no_number_is_ever_out_twice(steps):
         out.append(run)
 
 
+# --- ids
+
+
+def identify(identities: Identities, old: Assignment, wanted: list[Target]) -> Assignment:
+    """The ids and turns of a Service port with one set of endpoints."""
+    ids = identities.identify({member.target: member.id for member in old.members}, wanted)
+    return identities.assign(old, ids, wanted, ring=True)
+
+
+def test_the_ids_of_a_service_port_are_one_share(identities):
+    one, two = (sorted(identities.identify({}, targets(1, 2, 3)).values()) for _ in range(2))
+
+    assert (one, two) == ([101, 102, 103], [111, 112, 113])
+
+
+def test_an_id_is_not_given_again_before_all_others_of_its_share(identities):
+    known = dict(identities.identify({}, targets(1)))
+    given = []
+    for last in range(2, 12):
+        (target,) = targets(last)
+        given.append(identities.identify(known, [target])[target])
+
+    assert given == [102, 103, 104, 105, 106, 107, 108, 109, 102, 103]
+
+
+def test_a_share_that_is_full_is_followed_by_another(identities):
+    ids = identities.identify({}, targets(*range(1, 13)))
+
+    assert sorted(ids.values()) == [*range(101, 110), 111, 112, 113]
+    assert identities.identify(ids, targets(20))[targets(20)[0]] == 114
+
+
+def test_a_share_given_back_comes_up_again_after_all_others(identities):
+    first = identify(identities, NOBODY, targets(1))
+    identities.release([first], [])
+    shares = [min(identify(identities, NOBODY, targets(n)).ids) // SHARE for n in range(10)]
+
+    assert shares == [11, 12, 13, 14, 15, 16, 17, 18, 19, 10]
+
+
 # --- assignments
 
 
 def test_who_is_first_is_for_the_caller_to_choose(identities):
-    orders = [lasts(identities.assign(NOBODY, targets(1, 2, 3), ring=True, start=start)) for start in (0, 1, 5)]
+    ids = identities.identify({}, targets(1, 2, 3))
+    orders = [lasts(identities.assign(NOBODY, ids, targets(1, 2, 3), ring=True, start=start)) for start in (0, 1, 5)]
 
     assert orders == [[1, 2, 3], [2, 3, 1], [3, 1, 2]]
 
 
 def test_while_the_number_stays_those_who_stay_keep_their_turn(identities):
-    old = identities.assign(NOBODY, targets(1, 2, 3), ring=True)
-    new = identities.assign(old, targets(1, 3, 9), ring=True)
+    old = identify(identities, NOBODY, targets(1, 2, 3))
+    new = identify(identities, old, targets(1, 3, 9))
 
     assert lasts(new) == [1, 9, 3]
     assert new.first == old.first
 
 
 def test_with_another_number_the_next_is_first_in_a_new_ring(identities):
-    old = identities.assign(NOBODY, targets(1, 2, 3), ring=True)
-    new = identities.assign(old, targets(1, 2, 3, 4), ring=True)
+    old = identify(identities, NOBODY, targets(1, 2, 3))
+    new = identify(identities, old, targets(1, 2, 3, 4))
 
     assert lasts(new) == [2, 3, 4, 1]
     assert set(new.positions).isdisjoint(old.positions)
 
 
 def test_without_a_ring_no_position_is_taken(identities):
-    assert identities.assign(NOBODY, targets(1), ring=False).first is None
+    assert identities.assign(NOBODY, identities.identify({}, targets(1)), targets(1), ring=False).first is None
 
 
 def test_numbers_go_back_by_the_difference(identities):
-    old = identities.assign(NOBODY, targets(1, 2), ring=True)
-    new = identities.assign(old, targets(2, 3, 4), ring=True)
-    identities.release(old, new)
+    old = identify(identities, NOBODY, targets(1, 2))
+    new = identify(identities, old, targets(2, 3, 4))
+    identities.release([old], [new])
 
-    assert identities._ids._taken == set(new.ids)
+    assert identities._shares._taken == {10}
     assert identities._positions._taken == set(new.positions)
+    identities.release([new], [])
+    assert (identities._shares._taken, identities._positions._taken) == (set(), set())
 
 
 def test_what_is_adopted_is_kept(identities):
-    found = Assignment(tuple(Member(target, 150 + n) for n, target in enumerate(targets(1, 2))), 20)
-    adopted = identities.adopt(found)
-    new = identities.assign(adopted, targets(2, 1), ring=True)
+    found = Assignment(tuple(Member(target, 151 + n) for n, target in enumerate(targets(1, 2))), 20)
+    adopted = identities.adopt({"all": found})["all"]
 
-    assert new == found
+    assert identify(identities, adopted, targets(2, 1)) == found
 
 
-def test_an_id_somebody_else_has_is_not_adopted(identities):
-    (target,) = targets(1)
-    identities.adopt(Assignment((Member(target, 150),)))
+def test_an_id_may_be_in_two_sets_of_one_service_port(identities):
+    one, two = targets(1, 2)
+    found = {"all": Assignment((Member(one, 151), Member(two, 152)), 20), "here": Assignment((Member(one, 151),), 30)}
 
-    assert identities.adopt(Assignment((Member(target, 150),))) == NOBODY
+    assert identities.adopt(found) == found
+
+
+def test_a_share_somebody_else_has_is_not_adopted(identities):
+    one, two = targets(1, 2)
+    identities.adopt({"all": Assignment((Member(one, 151),))})
+
+    assert identities.adopt({"all": Assignment((Member(two, 152),))}) == {"all": NOBODY}
+
+
+@pytest.mark.parametrize("numbers", [(151, 151), (150, 151), (201, 202)], ids=["twice", "a port's number", "no id"])
+def test_ids_that_cannot_be_are_not_adopted(identities, numbers):
+    members = tuple(Member(target, number) for target, number in zip(targets(1, 2), numbers, strict=True))
+
+    assert identities.adopt({"all": Assignment(members)}) == {"all": NOBODY}
 
 
 def test_a_ring_somebody_else_has_is_not_adopted_but_the_ids_are(identities):
-    one, two = ([Member(target, number + n) for n, target in enumerate(targets(1, 2))] for number in (150, 160))
-    identities.adopt(Assignment(tuple(one), 20))
+    one, two = ([Member(target, number + n) for n, target in enumerate(targets(1, 2))] for number in (151, 161))
+    identities.adopt({"all": Assignment(tuple(one), 20)})
 
-    assert identities.adopt(Assignment(tuple(two), 21)) == Assignment(tuple(two))
+    assert identities.adopt({"all": Assignment(tuple(two), 21)}) == {"all": Assignment(tuple(two))}
 
 
 def test_numbers_seen_in_the_kernel_are_not_handed_out_next(identities):
-    identities.skip(ids=[150, 7], positions=[20])
-    new = identities.assign(NOBODY, targets(1, 2), ring=True)
+    identities.skip(ids=[151, 7], positions=[20])
+    new = identify(identities, NOBODY, targets(1, 2))
 
-    assert min(new.ids) > 150
+    assert min(new.ids) > 151
     assert new.first == 21
+
+
+# --- fairness
+
+
+class Turns:
+    """The kernel's counter in a Service port's rule: it goes round while the ring stays and starts anew with another."""
+
+    def __init__(self) -> None:
+        self.identities = Identities(range(1 << 16), range(1, 1 << 16), share=256)
+        self.assignment = NOBODY
+        self.next = 0
+
+    def change(self, wanted: list[Target]) -> None:
+        new = identify(self.identities, self.assignment, wanted)
+        self.next = self.next if new.first == self.assignment.first else 0
+        self.identities.release([self.assignment], [new])
+        self.assignment = new
+
+    def turn(self) -> int:
+        member = self.assignment.members[self.next % len(self.assignment.members)]
+        self.next += 1
+        return member.target.packed[-1]
+
+
+@given(st.lists(st.tuples(st.sets(st.integers(1, 8), min_size=1), st.integers(0, 20)), min_size=1, max_size=8))
+def test_between_two_changes_nobody_gains_more_than_one(steps):
+    turns = Turns()
+    for wanted, connections in steps:
+        turns.change(targets(*sorted(wanted)))
+        got = Counter(dict.fromkeys(wanted, 0))
+        got.update(turns.turn() for _ in range(connections))
+
+        assert max(got.values()) - min(got.values()) <= 1
+
+
+@given(st.lists(st.tuples(st.sets(st.integers(3, 9), min_size=2, max_size=2), st.integers(0, 20)), min_size=1))
+def test_while_endpoints_are_only_replaced_those_who_stay_differ_by_one_at_most_over_all_time(steps):
+    turns, got = Turns(), Counter()
+    for others, connections in steps:
+        turns.change(targets(1, 2, *sorted(others)))
+        got.update(turns.turn() for _ in range(connections))
+
+    assert abs(got[1] - got[2]) <= 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dataplane.nft import values
 from dataplane.nft.objects import Element, Family, InvalidComment, InvalidName, check_comment, check_name
 from proxy import layout, text
 from proxy import state as states
@@ -89,11 +90,11 @@ def test_state_that_the_proxy_never_writes_has_no_text():
 
 
 def test_what_a_table_remembers_of_clients_as_text():
-    key = bytes((10, 244, 1, 2, 10, 96, 0, 10, 6, 0, 0, 0, 0, 80, 0, 0))
-    remembered = Element(key, (0x70000001).to_bytes(4, "little"), timeout=600_000)
+    key = bytes((10, 244, 1, 2)) + values.mark(0x40002000)
+    remembered = Element(key, values.mark(0x40002001), timeout=600_000)
 
     assert text.format_affinity([remembered], RULESET.table) == (
-        "add element ip podwire-proxy affinity { 10.244.1.2 . 10.96.0.10 . tcp . 80 timeout 600000ms : 0x70000001 }\n"
+        "add element ip podwire-proxy affinity { 10.244.1.2 . 0x40002000 timeout 600000ms : 0x40002001 }\n"
     )
 
 
@@ -117,7 +118,8 @@ def test_the_text_fits_either_family():
 def test_chains_of_affinity_are_known_by_their_names():
     names = layout.affinity_chains([60, 90])
 
-    assert names == {"kept", "sticky-60", "stick-60", "sticky-90", "stick-90"}
+    prefixes = ("sticky-", "sticky-cluster-", "sticky-local-", "stick-")
+    assert names == {"kept", *(f"{prefix}{seconds}" for prefix in prefixes for seconds in (60, 90))}
     assert all(layout.is_affinity_chain(name) for name in names)
     assert not any(map(layout.is_affinity_chain, ("sticky-", "sticky-0", "sticky-x", "stick-60x", "pick")))
     assert RULESET.affinity_rule_counts(60).keys() == layout.affinity_chains([60])

@@ -2,6 +2,7 @@
 
 import ipaddress
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pytest
@@ -38,7 +39,6 @@ class Rig:
         self.world = world or World()
         self.table = table or FakeTable()
         self.later: list = []
-        self.udp: list = []
         self.restart()
         self.sync(RESYNC)
 
@@ -49,7 +49,6 @@ class Rig:
             RULESET,
             self.planner,
             later=lambda key, seconds: self.later.append(key),
-            expect_udp=lambda front, targets: self.udp.append((front, targets)),
         )
 
     def sync(self, *names) -> None:
@@ -171,16 +170,17 @@ def assert_says(rig: Rig, wish: tuple) -> None:
         assert (met.affinity or way.affinity) == way.affinity
         assert met.dropped == way.dropped
     assert found.cluster_ips == {one.cluster_ip for one in wish if one}
-    assert _taken(rig) == (set(map(_number, found.ids)), set(found.positions))
+    assert _taken(rig) == (_shares(found.ids), set(found.positions))
 
 
-def _number(key: bytes) -> int:
-    return int.from_bytes(key, "little")
+def _shares(ids: Iterable[bytes]) -> set[int]:
+    return {int.from_bytes(key, "little") // layout.IDS_A_PORT for key in ids}
 
 
 def _taken(rig: Rig) -> tuple[set[int], set[int]]:
+    """The shares of ids, and the ring positions, that are in use."""
     identities = rig.planner._identities
-    return identities._ids._taken, identities._positions._taken
+    return identities._shares._taken, identities._positions._taken
 
 
 HISTORY = settings(max_examples=60, deadline=None)
@@ -510,9 +510,9 @@ def test_the_numbers_of_a_refused_service_go_back():
     rig = Rig(Refusing())
     with pytest.raises(SyncFailed):
         rig.sync(*put_many(rig.world, 3))
-    ids, positions = _taken(rig)
+    shares, positions = _taken(rig)
 
-    assert (len(ids), len(positions)) == (4, 4)
+    assert (len(shares), len(positions)) == (2, 4)
 
 
 def test_a_table_that_refuses_everything_is_not_tried_service_by_service():
@@ -550,7 +550,7 @@ def test_a_service_refused_while_the_table_is_made_again_keeps_its_numbers():
     rig.sync(named("s1"))
 
     assert rig.read().ids == before
-    assert _taken(rig)[0] == set(map(_number, before))
+    assert _taken(rig)[0] == _shares(before)
 
 
 def test_repairing_the_table_asks_the_api_for_nothing():
@@ -606,50 +606,6 @@ def test_a_service_that_became_unreadable_stays_as_it_was():
     rig.sync(rig.world.put(service(ports=[(70000, "http")])))
 
     assert rig.read().ways[WEB].targets == {"10.244.0.2:8080"}
-
-
-# --- UDP frontends
-
-
-def test_who_answers_a_udp_frontend_is_told_when_it_changes():
-    rig = Rig()
-    dns = service("dns", "10.96.0.53", ports=[(53, "dns", "UDP")])
-
-    def put(*addresses):
-        return rig.world.put(dns, endpoint_slice("dns", addresses, ports=[(5353, "dns", "UDP")]))
-
-    rig.sync(put("10.244.0.2", "10.244.0.3"))
-    rig.sync(put("10.244.0.2"))
-    rig.sync(put("10.244.0.2"))
-    rig.sync(rig.world.remove(named("dns")))
-
-    assert [sorted(str(target) for target in targets) for _, targets in rig.udp] == [
-        ["10.244.0.2:5353", "10.244.0.3:5353"],
-        ["10.244.0.2:5353"],
-        [],
-    ]
-
-
-def test_flows_to_an_endpoint_that_only_finishes_what_it_has_go_on():
-    rig = Rig()
-    entries = [endpoint("10.244.0.2"), endpoint("10.244.0.3", ready=False, serving=True, terminating=True)]
-    dns = service("dns", "10.96.0.53", ports=[(53, "dns", "UDP")])
-    rig.sync(rig.world.put(dns, endpoint_slice("dns", entries, ports=[(5353, "dns", "UDP")])))
-
-    assert rig.read().ways[Front("10.96.0.53", "UDP", 53)].targets == {"10.244.0.2:5353"}
-    assert len(rig.udp[-1][1]) == 2
-
-
-def test_the_flows_of_a_udp_service_deleted_while_the_proxy_was_down_are_stale():
-    rig = Rig()
-    dns = service("dns", "10.96.0.53", ports=[(53, "dns", "UDP")])
-    rig.sync(rig.world.put(dns, endpoint_slice("dns", ["10.244.0.2"], ports=[(5353, "dns", "UDP")])))
-    rig.world.remove(named("dns"))
-    rig.udp.clear()
-    rig.restart()
-    rig.sync(RESYNC)
-
-    assert rig.udp == [((ipaddress.ip_address("10.96.0.53"), 53), frozenset())]
 
 
 def test_a_new_chain_stands_before_anything_leads_a_packet_under_way_into_it():

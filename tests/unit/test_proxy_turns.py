@@ -58,11 +58,12 @@ def test_what_is_no_weight_weighs_one(text):
 
 
 def test_a_weighted_ring_keeps_ids_and_stays_as_it_is():
-    identities = Identities(range(1, 100), range(1, 100))
+    identities = Identities(range(100), range(1, 100), share=10)
     order = turns(weighing(3, 1))
-    first = identities.assign(NOBODY, order, ring=True)
-    again = identities.assign(first, order, ring=True)
-    lighter = identities.assign(first, turns(weighing(2, 1)), ring=True)
+    ids = identities.identify({}, order)
+    first = identities.assign(NOBODY, ids, order, ring=True)
+    again = identities.assign(first, ids, order, ring=True)
+    lighter = identities.assign(first, ids, turns(weighing(2, 1)), ring=True)
 
     assert again == first
     assert (len(first.members), len(lighter.members)) == (4, 3)
