@@ -36,6 +36,7 @@ _VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")  # the
 
 
 _NO_ARGUMENTS: Mapping[str, str] = {}
+_STRUCTS = frozenset({"portMappings", "bandwidth", "dns", "ipRanges"})  # in runtimeConfig: what runtimes have types for
 _DNS_KEYS = {"servers": "nameservers", "searches": "search", "options": "options"}  # runtimeConfig.dns: result.dns
 
 
@@ -81,7 +82,24 @@ def decode(stdin: bytes) -> Mapping[str, Any]:
         raise CniError(Code.DECODING_FAILURE, "the configuration on stdin is not JSON", str(error)) from error
     if not isinstance(conf, dict):
         raise CniError(Code.DECODING_FAILURE, "the configuration on stdin is not a JSON object", repr(conf)[:80])
-    return conf
+    runtime = conf.get("runtimeConfig")
+    return {**conf, "runtimeConfig": _respelt(runtime)} if isinstance(runtime, dict) else conf
+
+
+def _respelt(runtime: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The runtime's wishes with the keys the conventions name.
+
+    containerd writes its Go structs as they are, HostPort for hostPort; plugins in Go read both without knowing.
+    """
+    return {key: _lowered(value) if key in _STRUCTS else value for key, value in runtime.items()}
+
+
+def _lowered(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_lowered(one) for one in value]
+    if isinstance(value, dict):
+        return {key[:1].lower() + key[1:]: _lowered(one) for key, one in value.items()}
+    return value
 
 
 def stated_version(conf: Mapping[str, Any]) -> str:

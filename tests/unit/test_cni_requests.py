@@ -1,7 +1,9 @@
 """What a runtime asks for one attachment, and which of three ways of asking counts."""
 
+import msgspec
 import pytest
 
+from cni import conf
 from tests.cni_node import FakeNode
 
 FIRST, SECOND, THIRD = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"
@@ -106,3 +108,24 @@ def test_a_bad_range_of_the_runtime_is_named(node):
         "ADD", node.pod("web"), ipam={"type": "podwire-ipam"}, runtimeConfig={"ipRanges": [[{"subnet": "x"}]]}
     )
     assert (answer["code"], "runtimeConfig.ipRanges[0][0].subnet='x'" in answer["msg"]) == (7, True)
+
+
+def test_containerds_spelling_of_what_it_wants_is_understood():
+    """Its Go structs have no JSON names: HostPort for hostPort. Names that are data keep their capitals."""
+    wishes = {
+        "portMappings": [{"HostPort": 9090, "ContainerPort": 8080, "Protocol": "tcp", "HostIP": ""}],
+        "bandwidth": {"IngressRate": 8000, "IngressBurst": 8000},
+        "dns": {"Servers": ["10.96.0.10"], "Searches": [], "Options": []},
+        "ipRanges": [[{"Subnet": "10.244.1.0/24", "RangeStart": "10.244.1.9"}]],
+        "aliases": {"Net": ["DB"]},
+    }
+
+    asked = conf.decode(msgspec.json.encode({"runtimeConfig": wishes}))["runtimeConfig"]
+
+    assert asked == {
+        "portMappings": [{"hostPort": 9090, "containerPort": 8080, "protocol": "tcp", "hostIP": ""}],
+        "bandwidth": {"ingressRate": 8000, "ingressBurst": 8000},
+        "dns": {"servers": ["10.96.0.10"], "searches": [], "options": []},
+        "ipRanges": [[{"subnet": "10.244.1.0/24", "rangeStart": "10.244.1.9"}]],
+        "aliases": {"Net": ["DB"]},
+    }
