@@ -5,7 +5,8 @@
     b 10.244.1.4       │
     c 10.244.1.5      ─┘                               └─ 192.0.2.2 outside, 192.0.2.1 is the node
 
-Every pod answers on 8080 and 8081, TCP and UDP, with its name and the client's address.
+Every pod answers on 8080 and 8081, TCP and UDP, with its name and the client's address. The same with IPv6 addresses is
+IPV6 of tests/address_plan.py.
 """
 
 import collections
@@ -15,33 +16,27 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address, ip_network
 
 import msgspec
 
 from dataplane.conntrack import Conntrack
 from dataplane.nft.linux import LinuxNft
 from proxy.flows import StaleFlows
-from proxy.here import Here
 from proxy.planning import Planner
 from proxy.sync import NODE as NODE_KEY
 from proxy.sync import RESYNC, SWEEP, Syncer
+from tests.address_plan import IPV4, AddressPlan
 from tests.namespaces import Namespace, connect, namespace
-from tests.services import RULESET, World
+from tests.services import World
 from tests.waiting import eventually
 
-PODS = {"client": "10.244.1.2", "a": "10.244.1.3", "b": "10.244.1.4", "c": "10.244.1.5"}
-REMOTE = "10.244.2.6"
-GATEWAY = "10.244.1.1"
-OUTSIDE = "192.0.2.2"
-NODE = "192.0.2.1"
-HERE = Here(
-    node="node1",
-    zone="zone1",
-    addresses=(ip_address(NODE),),
-    nodeport_addresses=(ip_network(NODE),),
-    pod_cidrs=(ip_network("10.244.1.0/24"),),
-    service_cidrs=(ip_network("10.96.0.0/16"),),
+PODS, REMOTE, GATEWAY, OUTSIDE, NODE, HERE = (
+    IPV4.pods,
+    IPV4.remote,
+    IPV4.gateway,
+    IPV4.outside,
+    IPV4.node,
+    IPV4.here,
 )
 PORTS = (8080, 8081)
 
@@ -49,14 +44,17 @@ PORTS = (8080, 8081)
 class ServiceNode:
     """`world` is what the API says; `sync` makes the node follow it."""
 
-    def __init__(self, node: Namespace, pods: dict[str, Namespace], stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, node: Namespace, pods: dict[str, Namespace], stack: contextlib.ExitStack, plan: AddressPlan
+    ) -> None:
+        self.plan = plan
         self.node = node
         self.pods = pods
         self.world = World()
-        self.here = HERE
+        self.here = plan.here
         self._netns = os.open(node.path, os.O_RDONLY)
         stack.callback(os.close, self._netns)
-        self.nft = LinuxNft(RULESET.table, netns_fd=self._netns)
+        self.nft = LinuxNft(plan.ruleset.table, netns_fd=self._netns)
         stack.callback(self.nft.close)
         self.conntrack = Conntrack(netns_fd=self._netns)
         stack.callback(self.conntrack.close)
@@ -68,8 +66,8 @@ class ServiceNode:
         """A new proxy that knows nothing but the table."""
         self.syncer = Syncer(
             self.nft,
-            RULESET,
-            Planner(self.world, node="node1", family="IPv4", look=lambda: self.here),
+            self.plan.ruleset,
+            Planner(self.world, node="node1", family=self.plan.family, look=lambda: self.here),
             later=lambda key, seconds: self.later.append(key),
             expect_udp=self.flows.expect,
         )
@@ -94,10 +92,10 @@ class ServiceNode:
 
     def clear(self) -> None:
         """Forget all Services, connections and clients, and what was said of the node."""
-        self.here = HERE
+        self.here = self.plan.here
         self.sync(*[self.world.remove(name) for name in self.world.names()])
         self.sweep()
-        self.node.run("nft", "flush", "map", "ip", "podwire-proxy", "affinity")
+        self.node.run("nft", f"flush map {self.plan.table} affinity")
         self.node.run("conntrack", "-F")
 
     def ask(self, pod: str, address: str, port: int = 80, *, timeout: float = 3.0) -> str:
@@ -109,7 +107,7 @@ class ServiceNode:
 
     def udp_socket(self, pod: str) -> socket.socket:
         def open_socket() -> socket.socket:
-            opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            opened = socket.socket(_socket_family(self.plan), socket.SOCK_DGRAM)
             opened.settimeout(0.5)
             return opened
 
@@ -147,46 +145,49 @@ def seconds_until(error: type[OSError], function: Callable[[], object]) -> float
 
 
 @contextlib.contextmanager
-def service_node() -> Iterator[ServiceNode]:
+def service_node(plan: AddressPlan = IPV4) -> Iterator[ServiceNode]:
     with contextlib.ExitStack() as stack:
         node = stack.enter_context(namespace("node"))
-        pods = {name: stack.enter_context(namespace(name)) for name in (*PODS, "remote", "outside")}
-        _wire(node, pods)
+        pods = {name: stack.enter_context(namespace(name)) for name in (*plan.pods, "remote", "outside")}
+        _wire(node, pods, plan)
         stop = threading.Event()
-        servers = [server for name in ("a", "b", "c", "remote") for server in _serve(pods[name], name, stop)]
-        yield ServiceNode(node, pods, stack)
+        servers = [server for name in ("a", "b", "c", "remote") for server in _serve(pods[name], name, plan, stop)]
+        yield ServiceNode(node, pods, stack, plan)
         stop.set()
         for server in servers:
             server.join()
 
 
-def _wire(node: Namespace, pods: dict[str, Namespace]) -> None:
+def _wire(node: Namespace, pods: dict[str, Namespace], plan: AddressPlan) -> None:
     bridge = "podwire0"
-    node.run("ip", "link", "add", bridge, "type", "bridge", "nf_call_iptables", "1")
-    node.run("ip", "address", "add", f"{GATEWAY}/24", "dev", bridge)
+    for one in (node, *pods.values()):
+        # Nobody else has these addresses, and nobody waits to find out.
+        one.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0")
+    node.run("ip", "link", "add", bridge, "type", "bridge", "nf_call_iptables", "1", "nf_call_ip6tables", "1")
+    node.run("ip", "address", "add", plan.cidr(plan.gateway), "dev", bridge)
     node.run("ip", "link", "set", bridge, "up")
-    for name, address in PODS.items():
+    for name, address in plan.pods.items():
         pod = pods[name]
         device = f"pw-{name}"
         node.run("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", pod.name)
         node.run("ip", "link", "set", device, "master", bridge, "up")
         node.run("ip", "link", "set", device, "type", "bridge_slave", "hairpin", "on")
-        pod.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+        pod.run("ip", "address", "add", plan.cidr(address), "dev", "eth0")
         pod.run("ip", "link", "set", "eth0", "up")
-        pod.run("ip", "route", "add", "default", "via", GATEWAY)
-    connect(node, "10.244.2.1/24", pods["remote"], f"{REMOTE}/24")
-    pods["remote"].run("ip", "route", "add", "default", "via", "10.244.2.1")
-    connect(node, f"{NODE}/24", pods["outside"], f"{OUTSIDE}/24", device="uplink")
-    pods["outside"].run("ip", "route", "add", "default", "via", NODE)
+        pod.run("ip", "route", "add", "default", "via", plan.gateway)
+    connect(node, plan.cidr(plan.remote_gateway), pods["remote"], plan.cidr(plan.remote))
+    pods["remote"].run("ip", "route", "add", "default", "via", plan.remote_gateway)
+    connect(node, plan.cidr(plan.node), pods["outside"], plan.cidr(plan.outside), device="uplink")
+    pods["outside"].run("ip", "route", "add", "default", "via", plan.node)
     # Where packets to an unserved cluster IP would go.
-    node.run("ip", "route", "add", "default", "via", REMOTE)
-    node.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    node.run("ip", "route", "add", "default", "via", plan.remote)
+    node.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 
 
-def _serve(pod: Namespace, name: str, stop: threading.Event) -> list[threading.Thread]:
+def _serve(pod: Namespace, name: str, plan: AddressPlan, stop: threading.Event) -> list[threading.Thread]:
     servers = []
     for port in PORTS:
-        listener, datagrams = pod.call(lambda port=port: _open(port))
+        listener, datagrams = pod.call(lambda port=port: _open(plan, port))
         servers.append(threading.Thread(target=_answer_tcp, args=(listener, name, stop), daemon=True))
         servers.append(threading.Thread(target=_answer_udp, args=(datagrams, name, stop), daemon=True))
     for server in servers:
@@ -194,13 +195,18 @@ def _serve(pod: Namespace, name: str, stop: threading.Event) -> list[threading.T
     return servers
 
 
-def _open(port: int) -> tuple[socket.socket, socket.socket]:
-    listener = socket.create_server(("0.0.0.0", port), backlog=1000)
-    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    datagrams.bind(("0.0.0.0", port))
+def _open(plan: AddressPlan, port: int) -> tuple[socket.socket, socket.socket]:
+    family = _socket_family(plan)
+    listener = socket.create_server((plan.everywhere, port), family=family, backlog=1000)
+    datagrams = socket.socket(family, socket.SOCK_DGRAM)
+    datagrams.bind((plan.everywhere, port))
     for opened in (listener, datagrams):
         opened.settimeout(0.2)
     return listener, datagrams
+
+
+def _socket_family(plan: AddressPlan) -> socket.AddressFamily:
+    return socket.AF_INET if plan.family == "IPv4" else socket.AF_INET6
 
 
 def _answer_tcp(listener: socket.socket, name: str, stop: threading.Event) -> None:
