@@ -301,7 +301,8 @@ def test_connections_never_fail_while_the_ring_is_replaced_again_and_again(netwo
             rule = Rule("svc-a", expressions.ct_mark_set_numgen(3, first))
             handle = network.nft.rules("svc-a")[0].handle
             network.nft.commit([AddElements("ring", new), ReplaceRule(rule, handle)])
-            # Not in the same transaction: a packet under way follows the old rule and looks up the new elements.
+            # Not in the same transaction, nor at once: a packet under way follows the old rule and looks up new elements.
+            network.nft.settle()
             network.nft.commit([DeleteElements("ring", old)])
             first, old = first + 3, new
 
