@@ -5,6 +5,7 @@ import click
 from cli.cni import cni
 from cli.conform import conform
 from cli.explain import explain
+from cli.install import install, uninstall
 from cli.ipam import ipam
 from cli.lab import lab
 
@@ -20,6 +21,8 @@ main.add_command(ipam)
 main.add_command(cni)
 main.add_command(conform)
 main.add_command(explain)
+main.add_command(install)
+main.add_command(uninstall)
 
 if __name__ == "__main__":
     main()

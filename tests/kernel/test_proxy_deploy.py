@@ -160,17 +160,17 @@ def test_the_probes_ask_what_the_proxy_answers(probe, started, server):
 
 
 def test_the_flags_of_the_systemd_unit_exist(tmp_path):
-    lines = (DEPLOY / "podwire-proxy.service").read_text().splitlines()
+    lines = (DEPLOY / "systemd/podwire-proxy.service").read_text().splitlines()
     (command,) = (line.removeprefix("ExecStart=").split() for line in lines if line.startswith("ExecStart="))
     (tmp_path / "kubeconfig").write_text(KUBECONFIG.format(url="http://127.0.0.1:9"))
-    flags = [flag.replace("/etc/podwire/proxy.kubeconfig", f"{tmp_path}/kubeconfig") for flag in command[1:]]
+    flags = [flag.replace("/etc/podwire/kubeconfig", f"{tmp_path}/kubeconfig") for flag in command[1:] if flag != "$OPTIONS"]
     done = CliRunner().invoke(main, [*flags, f"--write-config-to={tmp_path}/written"])
 
     assert (done.exit_code, done.output) == (0, "")
 
 
 def test_the_systemd_unit_gives_the_capabilities_the_proxy_was_tried_with():
-    unit = (DEPLOY / "podwire-proxy.service").read_text()
+    unit = (DEPLOY / "systemd/podwire-proxy.service").read_text()
     given = unit.partition("CapabilityBoundingSet=")[2].splitlines()[0].lower().split()
 
     assert {f"+{name.removeprefix('cap_')}" for name in given} == set(CAPABILITIES.split(",")[1:])
