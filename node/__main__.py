@@ -13,7 +13,7 @@ import click
 import structlog
 
 from cni import service
-from cni.host import linux_host
+from cni.host import linux_host, loaded_texts
 from cni.loaded_texts import LoadedTexts
 from dataplane.errors import DataplaneError
 from dataplane.netlink.monitor import Monitor
@@ -41,15 +41,20 @@ def _node_name(_context: click.Context, _parameter: click.Parameter, value: str)
     return value
 
 
-def _node_ip(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Address | None:
-    if value is None:
-        return None
+def _node_ips(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[Address, ...]:
+    addresses = tuple(_reachable(text.strip()) for text in value.split(",")) if value is not None else ()
+    if len({address.version for address in addresses}) < len(addresses):
+        raise click.BadParameter(f"{value!r}: one address of each family is enough")
+    return addresses
+
+
+def _reachable(text: str) -> Address:
     try:
-        address = ipaddress.ip_address(value)
+        address = ipaddress.ip_address(text)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not an IP address") from None
-    if address.is_loopback or address.is_multicast or address.is_unspecified:
-        raise click.BadParameter(f"{value!r}: other nodes cannot reach this one by it")
+        raise click.BadParameter(f"{text!r} is not an IP address") from None
+    if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
+        raise click.BadParameter(f"{text!r}: other nodes cannot reach this one by it")
     return address
 
 
@@ -61,7 +66,13 @@ def _node_ip(_context: click.Context, _parameter: click.Parameter, value: str | 
 @click.option(
     "--node-name", default=lambda: socket.gethostname().lower(), show_default="host name", callback=_node_name
 )
-@click.option("--node-ip", callback=_node_ip, help="By default the source address of packets to the API server.")
+@click.option(
+    "--node-ip",
+    "node_ips",
+    metavar="ADDRESS[,ADDRESS]",
+    callback=_node_ips,
+    help="One of each family; by default the source address of packets to the API server, and one beside it.",
+)
 @click.option("--state-dir", type=_DIRECTORY, default=Path("/var/lib/podwire/node"))
 @click.option("--socket", type=click.Path(path_type=Path), default=Path("/run/podwire/cni.sock"))
 @click.option("--cni-conf-dir", type=_DIRECTORY, default=Path("/etc/cni/net.d"))
@@ -70,7 +81,7 @@ def main(
     kubeconfig: Path | None,
     node_name: str,
     *,
-    node_ip: Address | None,
+    node_ips: tuple[Address, ...],
     **places: Path,
 ) -> None:
     """Connect this node's pods to the cluster: routes, masquerading, and the CNI plugin's warm half."""
@@ -83,7 +94,7 @@ def main(
         python=Path(sys.executable),
     )
     identity = Identity(name=node_name, labels=machine.labels(), machine=machine.node_info())
-    _run(_connection(kubeconfig), Settings(identity=identity, node_ip=node_ip, paths=paths))
+    _run(_connection(kubeconfig), Settings(identity=identity, node_ips=node_ips, paths=paths))
 
 
 def _connection(kubeconfig: Path | None) -> Connection:
@@ -111,13 +122,14 @@ def _run(connection: Connection, settings: Settings) -> None:
 
 def _doors() -> tuple[Doors, Monitor]:
     try:
-        return Doors(host=linux_host(), nft=LinuxNft(masquerade.TABLE)), Monitor()
+        tables = {"nft": LinuxNft(masquerade.TABLE), "nft6": LinuxNft(masquerade.TABLE6)}
+        return Doors(host=linux_host(), **tables), Monitor()
     except (DataplaneError, OSError) as error:
         raise click.ClickException(f"no access to the kernel's network, is this root? {error}") from error
 
 
 def _serve(path: Path) -> CniService:
-    loaded = LoadedTexts()
+    loaded = loaded_texts()
     cni_service = CniService(path, lambda: _open_exchange(loaded))
     try:
         cni_service.start()

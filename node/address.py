@@ -1,7 +1,8 @@
-"""By which address other nodes reach this one.
+"""By which addresses other nodes reach this one.
 
 It is the source address of this node's own packets to the API server: a machine may have many interfaces, and which
-comes first says nothing (on Vagrant machines the first has the same address everywhere). `--node-ip` overrides it.
+comes first says nothing (on Vagrant machines the first has the same address everywhere). In a dual-stack cluster an
+address of the other family on the same link joins it. `--node-ip` overrides both.
 """
 
 import socket
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 
 from dataplane.errors import DataplaneError, NotFound
 from dataplane.netlink.interface import Netlink
-from dataplane.netlink.objects import Address, Route
+from dataplane.netlink.objects import Address, Link, Route
 
 Resolve = Callable[[str], Iterable[Address]]
 
@@ -65,6 +66,13 @@ def _default_gateway(netlink: Netlink, version: int) -> Address | None:
     return next((route.gateway for route in defaults if route.gateway and route.gateway.version == version), None)
 
 
+def beside(netlink: Netlink, address: Address) -> Address | None:
+    """An address of the other family on the link that has this one; none that only the link knows."""
+    link = _link_with(netlink, address)
+    held = [each.interface.ip for each in netlink.addresses(link.name)] if link else []
+    return next((each for each in held if each.version != address.version and not each.is_link_local), None)
+
+
 def is_here(netlink: Netlink, address: Address) -> bool:
     """Whether the address is this host's own."""
     way = _way(netlink, address)
@@ -73,10 +81,13 @@ def is_here(netlink: Netlink, address: Address) -> bool:
 
 def mtu_of(netlink: Netlink, address: Address) -> int | None:
     """The MTU of the link that has the address: what the way to the other nodes carries."""
-    for link in netlink.links():
-        if link.master is None and _has(netlink, link.name, address):
-            return link.mtu
-    return None
+    link = _link_with(netlink, address)
+    return link.mtu if link else None
+
+
+def _link_with(netlink: Netlink, address: Address) -> Link | None:
+    links = (link for link in netlink.links() if link.master is None)
+    return next((link for link in links if _has(netlink, link.name, address)), None)
 
 
 def _has(netlink: Netlink, name: str, address: Address) -> bool:

@@ -37,6 +37,7 @@ RESYNC_SECONDS: Final = 30.0
 _SETTLE_SECONDS: Final = 0.05
 _NEWS_SECONDS: Final = 0.5
 _JOIN_SECONDS: Final = 3.0
+_OTHER: Final = {4: 6, 6: 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class Settings:
     """What an operator chooses."""
 
     identity: Identity
-    node_ip: Address | None
+    node_ips: tuple[Address, ...]  # empty: found out
     paths: Paths
 
 
@@ -61,7 +62,7 @@ class Agent:
         name = settings.identity.name
         self._upkeep = Upkeep(name, self._informer.cache, paths=settings.paths, doors=doors)
         self._registrar = Registrar(open_client, settings.identity, self._upkeep.own_node)
-        self._address: Address | None = None
+        self._addresses: tuple[Address, ...] = ()
         self._generation = -1
         self._kernel_loop: ControlLoop[Part] = ControlLoop("kernel")
         self._api_loop: ControlLoop[str] = ControlLoop("api")
@@ -69,7 +70,7 @@ class Agent:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        self._check_node_ip()
+        self._check_node_ips()
         self._informer.cache.subscribe(self._on_node)
         self._mark_all()
         self._informer.start()
@@ -104,12 +105,12 @@ class Agent:
                 return
         self._mark_all()
 
-    def _check_node_ip(self) -> None:
-        node_ip = self._settings.node_ip
-        if node_ip is not None and not address.is_here(self._doors.host.netlink, node_ip):
-            log.warning(
-                "--node-ip is not an address of this machine: other nodes may not reach it", node_ip=str(node_ip)
-            )
+    def _check_node_ips(self) -> None:
+        for node_ip in self._settings.node_ips:
+            if not address.is_here(self._doors.host.netlink, node_ip):
+                log.warning(
+                    "--node-ip is not an address of this machine: other nodes may not reach it", node_ip=str(node_ip)
+                )
 
     # Rounds
 
@@ -124,19 +125,24 @@ class Agent:
     def _sync_registration(self, name: str) -> None:
         # Before the list is complete an absent Node means nothing.
         if self._informer.cache.synced.is_set():
-            self._registrar.sync(Claim(address=self._own_address(), readiness=self._upkeep.readiness()))
+            self._registrar.sync(Claim(addresses=self._own_addresses(), readiness=self._upkeep.readiness()))
         self._api_loop.mark(name, after=RESYNC_SECONDS)
 
-    def _own_address(self) -> Address:
-        """The address chosen before, as long as this machine has it: the way to the server may change for a moment."""
+    def _own_addresses(self) -> tuple[Address, ...]:
+        """Those chosen before, as long as this machine has them: the way to the server may change for a moment."""
+        if self._settings.node_ips:
+            return self._settings.node_ips
         netlink = self._doors.host.netlink
-        if self._settings.node_ip is not None:
-            return self._settings.node_ip
-        if self._address is None or not address.is_here(netlink, self._address):
-            self._address = address.choose(netlink, self._server)
+        kept = tuple(each for each in self._addresses if address.is_here(netlink, each))
+        if not kept or kept[0] != self._addresses[0]:
+            kept = (address.choose(netlink, self._server),)
             self._registrar.reconnect()
-            log.info("node address chosen", address=str(self._address), way_to=self._server)
-        return self._address
+            log.info("node address chosen", address=str(kept[0]), way_to=self._server)
+        if len(kept) == 1 and self._upkeep.has_pods_of(_OTHER[kept[0].version]):
+            second = address.beside(netlink, kept[0])
+            kept += (second,) if second else ()
+        self._addresses = kept
+        return kept
 
     # News
 
@@ -145,6 +151,7 @@ class Agent:
             self._kernel_loop.mark(Part.ROUTES)
             self._kernel_loop.mark(Part.MASQUERADE)
             self._kernel_loop.mark(Part.NETWORK)
+            self._kernel_loop.mark(Part.FORWARDING)
         if self._settings.identity.name in {node.metadata.name for node in (old, new) if node}:
             self._api_loop.mark(self._settings.identity.name)
 

@@ -1,11 +1,10 @@
-"""The network configuration a container runtime reads, rendered for this node's podCIDR.
+"""The network configuration a container runtime reads, rendered for this node's podCIDRs.
 
 Pure. The masquerading of pods is the agent's own table, one rule for all of them, so the plugin is told not to.
 """
 
 import ipaddress
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from pathlib import Path
 
 import msgspec
@@ -20,13 +19,14 @@ CNI_VERSIONS = (
     "1.1.0",
 )  # for runtimes that know the key: those of 1.0.0 do not, and refuse a newer cniVersion
 BRIDGE = "podwire0"
+_EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodNetwork:
     """What the configuration depends on. `directory` is where the plugin keeps its leases."""
 
-    pod_cidr: IPv4Network
+    pod_cidrs: tuple[Network, ...]  # one of each family
     mtu: int
     directory: Path
 
@@ -45,8 +45,8 @@ def render(network: PodNetwork) -> bytes:
         "dataDir": str(network.directory),
         "ipam": {
             "type": "podwire-ipam",
-            "ranges": [[{"subnet": str(network.pod_cidr)}]],
-            "routes": [{"dst": "0.0.0.0/0"}],
+            "ranges": [[{"subnet": str(cidr)}] for cidr in network.pod_cidrs],
+            "routes": [{"dst": _EVERYWHERE[cidr.version]} for cidr in network.pod_cidrs],
         },
     }
     conflist = {"cniVersion": CNI_VERSION, "cniVersions": CNI_VERSIONS, "name": NETWORK_NAME, "plugins": [plugin]}

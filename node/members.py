@@ -32,6 +32,9 @@ class Member:
     addresses: tuple[Address, ...] = ()
     pod_cidrs: tuple[Network, ...] = ()
 
+    def has_pods_of(self, version: int) -> bool:
+        return any(cidr.version == version for cidr in self.pod_cidrs)
+
     def address(self, version: int) -> Address | None:
         return next((address for address in self.addresses if address.version == version), None)
 

@@ -2,13 +2,14 @@
 
 import os
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from pathlib import Path
 
 import structlog
 
 from cni import install
 from dataplane import atomic_file
+from dataplane.netlink.objects import Network
+from ipam.cidrs import spell
 from node import conflist
 from node.conflist import PodNetwork
 
@@ -31,20 +32,21 @@ class Paths:
 
 
 class PodNetworkFiles:
-    """`current` is the podCIDR of the configuration in place, once this agent has seen that it is right."""
+    """`current` are the podCIDRs of the configuration in place, once this agent has seen that it is right."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self.current: IPv4Network | None = None
+        self.current: tuple[Network, ...] = ()
 
-    def sync(self, pod_cidr: IPv4Network, mtu: int) -> None:
-        network = PodNetwork(pod_cidr=pod_cidr, mtu=mtu, directory=self._paths.leases)
+    def sync(self, pod_cidrs: tuple[Network, ...], mtu: int) -> None:
+        network = PodNetwork(pod_cidrs=pod_cidrs, mtu=mtu, directory=self._paths.leases)
         wanted, found = conflist.render(network), atomic_file.read(self._paths.conflist)
         if wanted != found:
-            self._warn_of_move(found, pod_cidr)
+            self._warn_of_move(found, pod_cidrs)
             atomic_file.write(self._paths.conflist, wanted, mode=0o644)
-            log.info("network configuration written", path=str(self._paths.conflist), pod_cidr=str(pod_cidr), mtu=mtu)
-        self.current = pod_cidr
+            path, given = str(self._paths.conflist), spell(pod_cidrs)
+            log.info("network configuration written", path=path, pod_cidrs=given, mtu=mtu)
+        self.current = pod_cidrs
 
     def sync_plugin(self) -> None:
         """Install the plugins when one is absent or another one than ours."""
@@ -57,12 +59,12 @@ class PodNetworkFiles:
         text = install.render(self._paths.python, self._paths.socket, name)
         return atomic_file.read(path) == text and os.access(path, os.X_OK)
 
-    def _warn_of_move(self, found: bytes, pod_cidr: IPv4Network) -> None:
-        left = conflist.pod_cidrs(found) - {pod_cidr}
+    def _warn_of_move(self, found: bytes, pod_cidrs: tuple[Network, ...]) -> None:
+        left = conflist.pod_cidrs(found) - set(pod_cidrs)
         if left:
             log.warning(
                 "the podCIDR of this node has changed: new pods get addresses of the new one, other nodes no longer reach"
                 " pods with addresses of the old one; recreate those",
                 old=", ".join(sorted(map(str, left))),
-                new=str(pod_cidr),
+                new=spell(pod_cidrs),
             )

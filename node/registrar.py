@@ -37,7 +37,7 @@ class Registrar:
         self._own_node = own_node
         self._clock = clock
         self._last_said: tuple[str, Claim] | None = None
-        self._confirmed: Address | None = None  # what the API has said our address is, when it was right
+        self._confirmed: tuple[Address, ...] = ()  # what the API has said our addresses are, when it was right
         self._quiet_until = 0.0
 
     def reconnect(self) -> None:
@@ -53,8 +53,8 @@ class Registrar:
             return
         patch = registration.status_patch(node, self._identity, claim, datetime.now(UTC))
         if patch is None or "addresses" not in patch["status"]:
-            self._confirmed = claim.address
-        elif self._confirmed == claim.address and not self._may_contest(node, claim):
+            self._confirmed = claim.addresses
+        elif self._confirmed == claim.addresses and not self._may_contest(node, claim):
             return
         said = (node.metadata.resource_version, claim)
         if patch is not None and said != self._last_said:  # else the watch is a little behind
@@ -70,7 +70,7 @@ class Registrar:
             "another program gives this node another address: does a second machine run podwire-node under this name?"
             " Give each machine its own --node-name",
             node=self._identity.name,
-            ours=str(claim.address),
+            ours=" ".join(map(str, claim.addresses)),
             theirs=" ".join(each.address for each in node.status.addresses if each.type == "InternalIP"),
         )
         return True
@@ -94,4 +94,4 @@ class Registrar:
 def _said(claim: Claim) -> dict[str, object]:
     readiness = claim.readiness
     said = {"ready": readiness.ready, "message": readiness.message} if readiness else {}
-    return {"address": str(claim.address), **said}
+    return {"addresses": " ".join(map(str, claim.addresses)), **said}

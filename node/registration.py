@@ -38,7 +38,7 @@ class Readiness:
 class Claim:
     """What this node says of itself now. Readiness is None while it is not known: then what was said before stands."""
 
-    address: Address
+    addresses: tuple[Address, ...]  # at most one of each family, the one towards the API server first
     readiness: Readiness | None
 
 
@@ -47,7 +47,8 @@ def new_node(identity: Identity, claim: Claim, now: datetime) -> dict[str, Any]:
     labels = {"kubernetes.io/hostname": identity.name} | dict(identity.labels)
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": identity.name, "labels": labels}, "spec": {}}
     nothing_said = Node(metadata=ObjectMeta(name=identity.name))
-    return node | (status_patch(nothing_said, identity, claim, now) or {})
+    said = status_patch(nothing_said, identity, claim, now) or {"status": {}}
+    return node | {"status": said["status"] | {"addresses": _claimed_addresses(identity, claim)}}
 
 
 def status_patch(node: Node, identity: Identity, claim: Claim, now: datetime) -> dict[str, Any] | None:
@@ -57,8 +58,10 @@ def status_patch(node: Node, identity: Identity, claim: Claim, now: datetime) ->
     changed = [_written(each, node, now) for each in conditions if _differs(each, _held(node, each.type))]
     if changed:
         status["conditions"] = changed
-    if _is_ours(node) and _addresses(node) != _claimed_addresses(identity, claim):
-        status["addresses"] = [{"type": kind, "address": text} for kind, text in _claimed_addresses(identity, claim)]
+    wanted = _claimed_addresses(identity, claim)
+    if _is_ours(node) and _addresses(node) != wanted:
+        # Addresses merge by their type, and both families' are InternalIPs: the list is replaced whole.
+        status["addresses"] = [{"$patch": "replace"}, *wanted]
     if not status:
         return None
     if _is_ours(node) and identity.machine:
@@ -118,9 +121,10 @@ def _time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _addresses(node: Node) -> list[tuple[str, str]]:
-    return sorted((address.type, address.address) for address in node.status.addresses)
+def _addresses(node: Node) -> list[dict[str, str]]:
+    return [{"type": address.type, "address": address.address} for address in node.status.addresses]
 
 
-def _claimed_addresses(identity: Identity, claim: Claim) -> list[tuple[str, str]]:
-    return sorted([("Hostname", identity.name), ("InternalIP", str(claim.address))])
+def _claimed_addresses(identity: Identity, claim: Claim) -> list[dict[str, str]]:
+    internal = [{"type": "InternalIP", "address": str(address)} for address in claim.addresses]
+    return [{"type": "Hostname", "address": identity.name}, *internal]

@@ -7,16 +7,16 @@ entry for this node nothing is changed: a server that lost its store must not ta
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Network
 
 import structlog
 
 from cni.host import Host
 from dataplane import sysctl
 from dataplane.nft.interface import Nft
+from ipam.cidrs import spell
 from kube.cache import Cache
 from kube.objects import Node
-from node import address, conflist, members
+from node import address, conflist, masquerade, members
 from node.garbage import GarbageCollector
 from node.gates import Gates
 from node.masquerade_table import MasqueradeTable
@@ -29,6 +29,7 @@ from node.route_table import RouteTable
 log = structlog.get_logger(__name__)
 
 _DEFAULT_MTU = 1500
+_ROUTER_ADVERTISEMENT = 9  # RTPROT_RA, include/uapi/linux/rtnetlink.h
 
 
 class Part(Enum):
@@ -46,10 +47,11 @@ class Part(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
-    """The ways to the kernel: the plugin's view of the node, and the agent's own table."""
+    """The ways to the kernel: the plugin's view of the node, and the agent's own tables."""
 
     host: Host
     nft: Nft
+    nft6: Nft
 
 
 class Upkeep:
@@ -62,7 +64,10 @@ class Upkeep:
         self._network_seen = False
         self._files = PodNetworkFiles(paths)
         self._routes = RouteTable(doors.host.netlink, name, self._problems)
-        self._masquerade = MasqueradeTable(doors.nft, name)
+        self._masquerades = (
+            MasqueradeTable(doors.nft, masquerade.TABLE, name),
+            MasqueradeTable(doors.nft6, masquerade.TABLE6, name),
+        )
         garbage = GarbageCollector(conflist.NETWORK_NAME, paths.leases, doors.host)
         self._syncs: Mapping[Part, Callable[[], object]] = {
             Part.FORWARDING: self._sync_forwarding,
@@ -82,6 +87,11 @@ class Upkeep:
     def own_node(self) -> Node | None:
         return self._nodes.get("", self._name)
 
+    def has_pods_of(self, version: int) -> bool:
+        """Whether pods of this node get addresses of a family."""
+        own = self._own()
+        return own is not None and own.has_pods_of(version)
+
     def sync(self, part: Part) -> None:
         """Make one part what it should be. Raises what the kernel or the file system refuses."""
         self._syncs[part]()
@@ -92,8 +102,8 @@ class Upkeep:
             return Readiness(
                 ready=False, message=f"the network configuration cannot be written: {self._network_failure}"
             )
-        if self._files.current is not None:
-            return Readiness(ready=True, message=f"pods get addresses of {self._files.current}")
+        if self._files.current:
+            return Readiness(ready=True, message=f"pods get addresses of {spell(self._files.current)}")
         return Readiness(ready=False, message="waiting for a podCIDR") if self._network_seen else None
 
     def _cluster(self) -> Cluster | None:
@@ -111,6 +121,17 @@ class Upkeep:
     def _sync_forwarding(self) -> None:
         if sysctl.write("net/ipv4/ip_forward", 1):
             log.info("IPv4 forwarding switched on")
+        if self.has_pods_of(6):
+            self._keep_advertised_routes()
+            if sysctl.write("net/ipv6/conf/all/forwarding", 1):
+                log.info("IPv6 forwarding switched on")
+
+    def _keep_advertised_routes(self) -> None:
+        """A machine that forwards takes no default route from a router's advertisement, unless accept_ra is 2."""
+        for route in self._host.netlink.routes(_ROUTER_ADVERTISEMENT):
+            switch = f"net/ipv6/conf/{route.device}/accept_ra"
+            if route.destination.prefixlen == 0 and sysctl.write(switch, 2):
+                log.info("routers' advertisements stay heard", device=route.device)
 
     def _sync_network(self) -> None:
         own = self._own()
@@ -124,11 +145,9 @@ class Upkeep:
             raise
 
     def _write_network(self, own: Member) -> None:
-        pod_cidr = next((cidr for cidr in own.pod_cidrs if isinstance(cidr, IPv4Network)), None)
-        own_address = own.address(4)
-        mtu = address.mtu_of(self._host.netlink, own_address) if own_address else None
-        if pod_cidr:
-            self._files.sync(pod_cidr, mtu or _DEFAULT_MTU)
+        if own.pod_cidrs:
+            mtus = [address.mtu_of(self._host.netlink, each) for each in own.addresses]
+            self._files.sync(own.pod_cidrs, min((mtu for mtu in mtus if mtu), default=_DEFAULT_MTU))
 
     def _sync_routes(self) -> None:
         cluster = self._cluster()
@@ -138,4 +157,5 @@ class Upkeep:
     def _sync_masquerade(self) -> None:
         cluster = self._cluster()
         if cluster:
-            self._masquerade.sync(cluster)
+            for table in self._masquerades:
+                table.sync(cluster)

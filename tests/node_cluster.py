@@ -74,8 +74,14 @@ class Agent:
 
     def routes(self) -> set[str]:
         """Our routes as `ip route` prints them."""
-        lines = self.namespace.run("ip", "route", "show", "proto", "112").splitlines()
-        return {" ".join(line.split()) for line in lines}
+        return self._routes("-4")
+
+    def routes6(self) -> set[str]:
+        return self._routes("-6")
+
+    def _routes(self, family: str) -> set[str]:
+        lines = self.namespace.run("ip", family, "route", "show", "proto", "112").splitlines()
+        return {" ".join(line.split()[:5]) for line in lines}
 
 
 @dataclass
@@ -84,6 +90,7 @@ class ClusterOfAgents:
     switch: Namespace
     stack: contextlib.ExitStack
     agents: dict[str, Agent] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()  # of the API server
     api: subprocess.Popen | None = None
     _client: Client | None = None
 
@@ -93,6 +100,7 @@ class ClusterOfAgents:
 
     def start_api(self) -> None:
         argv = [sys.executable, "-m", "api", "--data-dir", str(self.directory / "api"), "--listen", f"{SERVER}:{PORT}"]
+        argv += self.flags
         with (self.directory / "api.log").open("ab") as log:
             self.api = self.switch.start(*argv, stdout=log, stderr=log)
         eventually(self._answers, within=60)
@@ -144,12 +152,12 @@ class ClusterOfAgents:
 
 
 @contextlib.contextmanager
-def cluster(directory: Path) -> Iterator[ClusterOfAgents]:
+def cluster(directory: Path, *flags: str) -> Iterator[ClusterOfAgents]:
     with contextlib.ExitStack() as stack:
         switch = stack.enter_context(namespaces.namespace("switch"))
         switch.run("ip", "link", "add", "name", "link0", "up", "type", "bridge")
         switch.run("ip", "address", "add", f"{SERVER}/24", "dev", "link0")
-        made = ClusterOfAgents(directory, switch, stack)
+        made = ClusterOfAgents(directory, switch, stack, flags=flags)
         stack.callback(lambda: made.api.kill() or made.api.wait(20))
         made.start_api()
         yield made

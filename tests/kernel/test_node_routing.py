@@ -2,7 +2,8 @@
 address; only towards the outside a pod appears as its node.
 
 Address plan: one underlay link 192.0.2.0/24 with nodes n1 .1, n2 .2, n3 .3 and an outside host .100 that knows no route to
-pods; podCIDR of node N 10.244.N.0/24, gateway .1 on podwire0, pods .2 and .3. Pods are wired by hand.
+pods; podCIDR of node N 10.244.N.0/24, gateway .1 on podwire0, pods .2 and .3. Pods are wired by hand. The same in IPv6:
+underlay fd00:192:2::/64, podCIDR of node N fd00:10:244:N::/64.
 """
 
 import contextlib
@@ -26,15 +27,15 @@ from node.route_table import RouteTable
 from tests import namespaces
 from tests.namespaces import Namespace
 
-OUTSIDE = "192.0.2.100"
+OUTSIDE, OUTSIDE6 = "192.0.2.100", "fd00:192:2::100"
 PORT = 8080
 GROUP = "239.1.2.3"
 CLUSTER = Cluster(
     members=tuple(
         Member(
             name=f"n{number}",
-            addresses=(ip_address(f"192.0.2.{number}"),),
-            pod_cidrs=(ip_network(f"10.244.{number}.0/24"),),
+            addresses=(ip_address(f"192.0.2.{number}"), ip_address(f"fd00:192:2::{number}")),
+            pod_cidrs=(ip_network(f"10.244.{number}.0/24"), ip_network(f"fd00:10:244:{number}::/64")),
         )
         for number in (1, 2, 3)
     )
@@ -48,6 +49,7 @@ class Net:
     switch: Namespace
     hosts: dict[str, Namespace]
     addresses: dict[str, str]
+    addresses6: dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def net() -> Iterator[Net]:
 
 
 def build(stack: contextlib.ExitStack) -> Net:
-    made = Net(stack.enter_context(namespaces.namespace("switch")), {}, {})
+    made = Net(stack.enter_context(namespaces.namespace("switch")), {}, {}, {})
     made.switch.run("ip", "link", "add", "name", "underlay", "up", "type", "bridge")
     for name, address in (("n1", "192.0.2.1"), ("n2", "192.0.2.2"), ("n3", "192.0.2.3"), ("outside", OUTSIDE)):
         add_host(stack, made, name, address)
@@ -72,23 +74,30 @@ def add_host(stack: contextlib.ExitStack, net: Net, name: str, address: str) -> 
     peer = ["peer", "name", "eth0", "netns", host.name]
     net.switch.run("ip", "link", "add", "name", name, "master", "underlay", "up", "type", "veth", *peer)
     host.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+    address6 = f"fd00:192:2::{address.rpartition('.')[2]}"
+    host.run("ip", "address", "add", f"{address6}/64", "dev", "eth0", "nodad")
     host.run("ip", "link", "set", "eth0", "up")
-    net.hosts[name], net.addresses[name] = host, address
+    net.hosts[name], net.addresses[name], net.addresses6[name] = host, address, address6
 
 
 def add_pods(stack: contextlib.ExitStack, net: Net, number: int) -> None:
     node = net.hosts[f"n{number}"]
-    node.run("ip", "link", "add", "name", "podwire0", "up", "type", "bridge", "nf_call_iptables", "1")
+    hooks = ("nf_call_iptables", "1", "nf_call_ip6tables", "1")
+    node.run("ip", "link", "add", "name", "podwire0", "up", "type", "bridge", *hooks)
     node.run("ip", "address", "add", f"10.244.{number}.1/24", "dev", "podwire0")
+    node.run("ip", "address", "add", f"fd00:10:244:{number}::1/64", "dev", "podwire0", "nodad")
     for index in (2, 3):
         name, address = f"p{number}{index}", f"10.244.{number}.{index}"
         pod = stack.enter_context(namespaces.namespace(name))
         peer = ["peer", "name", "eth0", "netns", pod.name]
         node.run("ip", "link", "add", "name", f"pw{index}", "master", "podwire0", "up", "type", "veth", *peer)
         pod.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+        address6 = f"fd00:10:244:{number}::{index}"
+        pod.run("ip", "address", "add", f"{address6}/64", "dev", "eth0", "nodad")
         pod.run("ip", "link", "set", "eth0", "up")
         pod.run("ip", "route", "add", "default", "via", f"10.244.{number}.1")
-        net.hosts[name], net.addresses[name] = pod, address
+        pod.run("ip", "route", "add", "default", "via", f"fd00:10:244:{number}::1")
+        net.hosts[name], net.addresses[name], net.addresses6[name] = pod, address, address6
 
 
 def program(stack: contextlib.ExitStack, node: Namespace, name: str) -> None:
@@ -96,20 +105,30 @@ def program(stack: contextlib.ExitStack, node: Namespace, name: str) -> None:
     opened = stack.enter_context(netns.open_netns(node.path))
     netlink = LinuxNetlink(opened.fd)
     stack.callback(netlink.close)
-    nft = stack.enter_context(LinuxNft(masquerade.TABLE, netns_fd=opened.fd))
-    netns.run_in(opened.fd, lambda: sysctl.write("net/ipv4/ip_forward", 1))
+    for switch in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+        netns.run_in(opened.fd, lambda switch=switch: sysctl.write(switch, 1))
     RouteTable(netlink, name, ProblemLog()).sync(CLUSTER)
-    MasqueradeTable(nft, name).sync(CLUSTER)
+    for table in (masquerade.TABLE, masquerade.TABLE6):
+        nft = stack.enter_context(LinuxNft(table, netns_fd=opened.fd))
+        MasqueradeTable(nft, table, name).sync(CLUSTER)
 
 
 def source_seen(net: Net, client: str, server: str) -> str:
     """Connect and exchange a byte; return the client's address as the server sees it."""
-    listener = net.hosts[server].call(lambda: socket.create_server(("0.0.0.0", PORT)))
+    return _source_seen(net, client, server, (net.addresses[server], PORT), socket.AF_INET)
+
+
+def source_seen6(net: Net, client: str, server: str) -> str:
+    return _source_seen(net, client, server, (net.addresses6[server], PORT), socket.AF_INET6)
+
+
+def _source_seen(net: Net, client: str, server: str, target: tuple[str, int], family: socket.AddressFamily) -> str:
+    anywhere = ("0.0.0.0" if family == socket.AF_INET else "::", PORT)
+    listener = net.hosts[server].call(lambda: socket.create_server(anywhere, family=family))
     with listener:
         listener.settimeout(10)
-        target = (net.addresses[server], PORT)
         caller = net.hosts[client].call(lambda: socket.create_connection(target, timeout=10))
-        accepted, (address, _) = listener.accept()
+        accepted, (address, *_) = listener.accept()
         with caller, accepted:
             accepted.sendall(b"!")
             assert caller.recv(1) == b"!"
@@ -212,3 +231,31 @@ def test_every_pod_and_node_reaches_every_pod_and_node(net: Net) -> None:
         if "1 received" not in net.hosts[client].run("ping", "-c1", "-W5", net.addresses[server], check=False)
     ]
     assert unreachable == []
+
+
+@pytest.mark.parametrize(
+    ("client", "server"), [("p12", "p22"), ("p22", "p12"), ("p12", "p13"), ("p12", "n2"), ("p12", "n1"), ("n1", "p22")]
+)
+def test_in_ipv6_everybody_inside_is_seen_under_his_own_address(net: Net, client: str, server: str) -> None:
+    assert source_seen6(net, client, server) == net.addresses6[client]
+
+
+def test_in_ipv6_a_pod_reaches_the_outside_as_its_node(net: Net) -> None:
+    assert [source_seen6(net, pod, "outside") for pod in ("p12", "p22")] == ["fd00:192:2::1", "fd00:192:2::2"]
+
+
+def test_in_ipv6_every_pod_and_node_reaches_every_pod_and_node(net: Net) -> None:
+    inside = [name for name in net.hosts if name != "outside"]
+    unreachable = [
+        (client, server)
+        for client in inside
+        for server in inside
+        if "1 received" not in net.hosts[client].run("ping", "-c1", "-W5", net.addresses6[server], check=False)
+    ]
+    assert unreachable == []
+
+
+def test_both_tables_load_back(net: Net) -> None:
+    listing = net.hosts["n1"].run("nft", "list", "ruleset")
+    assert "table ip6 podwire-node" in listing
+    net.hosts["n1"].run("nft", "-c", "-f", "-", stdin=listing)

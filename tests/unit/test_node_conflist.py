@@ -12,7 +12,7 @@ import pytest
 from node import conflist
 
 NETWORK = conflist.PodNetwork(
-    pod_cidr=ip_network("10.244.1.0/24"), mtu=1400, directory=Path("/var/lib/podwire/node/cni")
+    pod_cidrs=(ip_network("10.244.1.0/24"),), mtu=1400, directory=Path("/var/lib/podwire/node/cni")
 )
 
 

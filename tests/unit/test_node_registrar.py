@@ -18,7 +18,7 @@ from node.registrar import CONTEST_SECONDS, Registrar
 from node.registration import Claim, Identity, Readiness, status_patch
 
 ONE = Identity(name="one")
-CLAIM = Claim(address=ip_address("192.0.2.1"), readiness=Readiness(ready=True, message="ready"))
+CLAIM = Claim(addresses=(ip_address("192.0.2.1"),), readiness=Readiness(ready=True, message="ready"))
 
 
 class Api:
@@ -50,7 +50,8 @@ class Api:
             raise NotFound("one is gone")
         if not self.behind:
             merged = msgspec.to_builtins(self.node)
-            merged["status"] = merged.get("status", {}) | patch["status"]
+            said = {key: [each for each in value if "$patch" not in each] for key, value in patch["status"].items()}
+            merged["status"] = merged.get("status", {}) | said
             self._set(msgspec.convert(merged, Node))
 
     def overwrite(self, address: str) -> None:
@@ -141,7 +142,7 @@ def test_two_machines_under_one_name_do_not_fight_without_pause(api: Api, regist
 def test_a_move_of_our_own_is_no_contest(api: Api) -> None:
     registrar = api.registrar()
     for number in range(1, 5):
-        registrar.sync(Claim(address=ip_address(f"192.0.2.{number}"), readiness=CLAIM.readiness))
+        registrar.sync(Claim(addresses=(ip_address(f"192.0.2.{number}"),), readiness=CLAIM.readiness))
     assert api.said == ["create", "patch", "patch", "patch"]
 
 

@@ -18,10 +18,10 @@ NOW = datetime(2026, 11, 1, 12, 0, 0, 999, tzinfo=UTC)
 EARLIER = datetime(2026, 10, 1, tzinfo=UTC)
 ONE = Identity(name="one", labels={"kubernetes.io/os": "linux"}, machine={"kernelVersion": "6.1"})
 READY = Claim(
-    address=ip_address("192.0.2.1"), readiness=Readiness(ready=True, message="pods get addresses of 10.244.1.0/24")
+    addresses=(ip_address("192.0.2.1"),), readiness=Readiness(ready=True, message="pods get addresses of 10.244.1.0/24")
 )
-WAITING = Claim(address=ip_address("192.0.2.1"), readiness=Readiness(ready=False, message="waiting for a podCIDR"))
-UNKNOWN = Claim(address=ip_address("192.0.2.1"), readiness=None)
+WAITING = Claim(addresses=(ip_address("192.0.2.1"),), readiness=Readiness(ready=False, message="waiting for a podCIDR"))
+UNKNOWN = Claim(addresses=(ip_address("192.0.2.1"),), readiness=None)
 
 
 def created(claim: Claim = WAITING) -> Node:
@@ -79,7 +79,7 @@ def test_the_transition_time_moves_with_the_status() -> None:
 
 
 def test_the_transition_time_stays_when_only_the_message_changes() -> None:
-    other = Claim(address=READY.address, readiness=Readiness(ready=False, message="the disk is full"))
+    other = Claim(addresses=READY.addresses, readiness=Readiness(ready=False, message="the disk is full"))
     assert {each["lastTransitionTime"] for each in patched(created(), other)["conditions"]} == {"2026-10-01T00:00:00Z"}
 
 
@@ -92,7 +92,7 @@ def test_only_a_condition_that_differs_is_patched() -> None:
 
 
 def test_a_new_address_replaces_the_old_one() -> None:
-    moved = Claim(address=ip_address("192.0.2.9"), readiness=READY.readiness)
+    moved = Claim(addresses=(ip_address("192.0.2.9"),), readiness=READY.readiness)
     assert {"type": "InternalIP", "address": "192.0.2.9"} in patched(created(READY), moved)["addresses"]
 
 

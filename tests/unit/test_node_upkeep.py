@@ -43,7 +43,7 @@ class World:
         self.kernel.netlink.create_bridge(Bridge(name="eth0", mac="02:00:00:00:00:01", mtu=1400))
         self.kernel.netlink.add_address("eth0", InterfaceAddress(interface=ip_interface("192.0.2.1/24")))
         self.kernel.netlink.add_route(OLD_ROUTE)
-        self.nft = FakeNft(masquerade.TABLE)
+        self.nft, self.nft6 = FakeNft(masquerade.TABLE), FakeNft(masquerade.TABLE6)
         self.nodes: Cache[Node] = Cache()
         self.paths = Paths(
             conf_dir=directory / "net.d",
@@ -52,7 +52,7 @@ class World:
             socket=directory / "cni.sock",
             python=Path(sys.executable),
         )
-        doors = Doors(host=self.kernel.host(), nft=self.nft)
+        doors = Doors(host=self.kernel.host(), nft=self.nft, nft6=self.nft6)
         self.upkeep = Upkeep("n1", self.nodes, paths=self.paths, doors=doors)
 
     def sync(self) -> None:
