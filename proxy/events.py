@@ -82,7 +82,7 @@ class Recorder:
 
     def __init__(self, client: Client, *, node: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
-        self._node = node
+        self.node = node
         self._clock = clock
         self._limit = Limit()
         self._lock = threading.Lock()
@@ -119,7 +119,7 @@ class Recorder:
                 self._send(event)
 
     def _send(self, event: Event) -> None:
-        body = to_object(event, node=self._node, now=datetime.now(UTC), name_suffix=f"{time.time_ns():x}")
+        body = to_object(event, node=self.node, now=datetime.now(UTC), name_suffix=f"{time.time_ns():x}")
         for attempt in range(1, _ATTEMPTS_MAX + 1):
             try:
                 self._client.create(EVENTS, body, body["metadata"]["namespace"])

@@ -29,7 +29,7 @@ class Inputs:
         slices.subscribe(self._on_slice)
 
     def names(self) -> Iterable[ServiceName]:
-        return [ServiceName(*key) for key in self._services.snapshot()]
+        return [ServiceName(*key) for key in self._services.snapshot() if _is_named(*key)]
 
     def service(self, name: ServiceName) -> objects.Service | None:
         return self._services.get(name.namespace, name.name)
@@ -39,7 +39,7 @@ class Inputs:
 
     def _on_service(self, old: objects.Service | None, new: objects.Service | None) -> None:
         service = new or old
-        if service is not None:
+        if service is not None and _is_named(service.metadata.namespace, service.metadata.name):
             self._mark(ServiceName(service.metadata.namespace, service.metadata.name))
 
     def _on_slice(self, old: objects.EndpointSlice | None, new: objects.EndpointSlice | None) -> None:
@@ -58,3 +58,8 @@ class Inputs:
             self._slices[owner] = rest
         else:
             self._slices.pop(owner, None)
+
+
+def _is_named(namespace: str, name: str) -> bool:
+    """What has no namespace or name no API server has; and keys without a namespace mean other things to the rounds."""
+    return bool(namespace and name)

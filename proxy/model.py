@@ -5,6 +5,7 @@ Everything here is a value made from API objects by a pure function. A Service t
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -43,6 +44,10 @@ SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
 DEFAULT_AFFINITY_SECONDS: Final = 10800  # core/v1 DefaultClientIPServiceAffinitySeconds
 MAX_AFFINITY_SECONDS: Final = 86400  # core/v1 MaxClientIPServiceAffinitySeconds
 VERSIONS: Final[dict[Family, int]] = {"IPv4": 4, "IPv6": 6}
+VERSIONS_OF_SLICES: Final[dict[str, int]] = {"IPv4": 4, "IPv6": 6}  # by addressType; FQDN has none
+ADDRESS_RULE: Final = "must be the address of a host: not unspecified, loopback, link-local, multicast or mapped"
+_SPECIAL_FIRST_BYTES: Final = frozenset((0, 127, *range(224, 240)))
+_CIDR_LENGTH: Final = re.compile(r"/[0-9]+$", re.ASCII)
 _PARSERS: Final[dict[int, Callable[[str], Address]]] = {4: IPv4Address, 6: IPv6Address}
 
 
@@ -167,18 +172,37 @@ def _cluster_ip(name: ServiceName, service: objects.Service, family: Family) -> 
     for text in spec.cluster_ips or (spec.cluster_ip,):
         if text in {"", "None"}:
             continue
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError:
-            raise InvalidService(name, "spec.clusterIP", text, "must be an IP address") from None
+        address = _way_in(name, "spec.clusterIP", text)
         if address.version == VERSIONS[family]:
             return address
     return None
 
 
+def _way_in(name: ServiceName, field: str, text: str) -> Address:
+    """An address that clients may send to."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidService(name, field, text, "must be an IP address") from None
+    if not is_of_a_host(address.packed) or "%" in text:
+        raise InvalidService(name, field, text, ADDRESS_RULE)
+    return address
+
+
+def is_of_a_host(packed: bytes) -> bool:
+    """Whether packets from anywhere can be meant for it. Kubernetes refuses others (validation.ValidateNonSpecialIP)."""
+    if len(packed) == 4:
+        return packed[0] not in _SPECIAL_FIRST_BYTES and packed[:2] != b"\xa9\xfe" and packed != b"\xff\xff\xff\xff"
+    is_link_local = packed[0] == 0xFE and packed[1] & 0xC0 == 0x80
+    return not (packed[0] == 0xFF or is_link_local or packed[:10] == bytes(10))
+
+
 def _shared(name: ServiceName, service: objects.Service, cluster_ip: Address) -> dict[str, Any]:
     """What all ports of a Service have in common."""
     spec, version = service.spec, cluster_ip.version
+    if not 0 <= spec.health_check_node_port < 65536:
+        field = "spec.healthCheckNodePort"
+        raise InvalidService(name, field, spec.health_check_node_port, "must be between 1 and 65535")
     external_ips = _addresses(name, "spec.externalIPs", spec.external_ips, version)
     # A load balancer in mode Proxy delivers to node ports or pods, never to its own address.
     ingress = [entry.ip for entry in service.status.load_balancer.ingress if entry.ip and entry.ip_mode == "VIP"]
@@ -208,10 +232,7 @@ def _service_port(name: ServiceName, spec: objects.ServiceSpec, index: int, shar
 def _addresses(name: ServiceName, field: str, texts: Iterable[str], version: int) -> tuple[Address, ...]:
     found: list[Address] = []
     for text in texts:
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError:
-            raise InvalidService(name, field, text, "must be an IP address") from None
+        address = _way_in(name, field, text)
         if address.version == version:
             found.append(address)
     return tuple(found)
@@ -221,6 +242,9 @@ def _source_ranges(name: ServiceName, spec: objects.ServiceSpec, version: int) -
     """The ranges of this family. None were given, or one is everybody: None. Only others' were given: nobody."""
     networks: list[Network] = []
     for text in spec.load_balancer_source_ranges:
+        # What Python reads beyond CIDRs (no length, a netmask) nobody else reads in the same way.
+        if not _CIDR_LENGTH.search(text.strip()):
+            raise InvalidService(name, "spec.loadBalancerSourceRanges", text, "must be a CIDR")
         try:
             networks.append(ipaddress.ip_network(text.strip(), strict=False))
         except ValueError:
@@ -280,7 +304,10 @@ def endpoints(slices: Iterable[objects.EndpointSlice], port: ServicePort) -> tup
     entry wins, whatever the order.
     """
     best: dict[Target, Endpoint] = {}
+    version = port.cluster_ip.version
     for endpoint_slice in slices:
+        if VERSIONS_OF_SLICES.get(endpoint_slice.address_type) != version:
+            continue
         for endpoint in _slice_endpoints(endpoint_slice, port):
             known = best.get(endpoint.target)
             if known is None or _preference(endpoint) > _preference(known):
@@ -295,20 +322,21 @@ def _preference(endpoint: Endpoint) -> tuple[bool, bool, bool, str]:
 def _slice_endpoints(endpoint_slice: objects.EndpointSlice, port: ServicePort) -> Iterator[Endpoint]:
     numbers = [number for entry in endpoint_slice.ports or () if (number := _target_port(entry, port))]
     version = port.cluster_ip.version
-    weights = _weights((endpoint_slice.metadata.annotations or {}).get(WEIGHTS, ""))
+    weighing = weights((endpoint_slice.metadata.annotations or {}).get(WEIGHTS, ""))
     for number in numbers:
         for endpoint in endpoint_slice.endpoints or ():
-            packed = _packed(endpoint.addresses[0], version) if endpoint.addresses else None
+            # discovery/v1: addresses[0] stands for the endpoint.
+            packed = packed_address(endpoint.addresses[0], version) if endpoint.addresses else None
             if packed is not None:
-                weight = weights.get(endpoint.addresses[0], 1) if weights else 1
+                weight = weighing.get(endpoint.addresses[0], 1) if weighing else 1
                 yield _endpoint(endpoint, Target(packed, number), weight)
 
 
-def _weights(text: str) -> Mapping[str, int]:
+def weights(text: str) -> Mapping[str, int]:
     """What is no weight is none: its endpoint weighs 1, and costs nobody else anything."""
     try:
         given = msgspec.json.decode(text, type=dict[str, Any]) if text else {}
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return {}
     return {address: weight for address, weight in given.items() if type(weight) is int and 0 <= weight <= MAX_WEIGHT}
 
@@ -320,14 +348,15 @@ def _target_port(entry: objects.EndpointPort, port: ServicePort) -> int | None:
     return entry.port if 0 < entry.port < 65536 else None
 
 
-def _packed(text: str, version: int) -> bytes | None:
-    """An address of this version; None for anything else. discovery/v1: addresses[0] stands for the endpoint."""
-    if version == 4 and (packed := _usual_ipv4(text)):
-        return packed
-    try:
-        return _PARSERS[version](text).packed
-    except ValueError:
-        return None
+def packed_address(text: str, version: int) -> bytes | None:
+    """The address of a host, of this version; None for anything else."""
+    packed = _usual_ipv4(text) if version == 4 else b""
+    if not packed:
+        try:
+            packed = _PARSERS[version](text).packed
+        except ValueError:
+            return None
+    return packed if is_of_a_host(packed) and "%" not in text else None
 
 
 def _usual_ipv4(text: str) -> bytes:

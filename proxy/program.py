@@ -71,6 +71,7 @@ class Proxy:
         trouble = Trouble(self.events, self._services.cache)
         self._services.on_unreadable(trouble.unreadable(SERVICES))
         self._slices.on_unreadable(trouble.unreadable(ENDPOINT_SLICES))
+        self._slices.cache.subscribe(trouble.on_endpoint_slice)
         inputs = Inputs(self._services.cache, self._slices.cache, self._mark)
         self.metrics.add(LocalityMetrics(inputs, node=node, families=families))
         shared = Shared(

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from kube import objects
 from kube.cache import Cache
 from kube.events import Unreadable
-from kube.resources import NODES, SERVICES, ResourceType
+from kube.resources import ENDPOINT_SLICES, NODES, SERVICES, ResourceType
+from proxy import slice_faults
 from proxy.events import About, Event, Recorder
 from proxy.model import InvalidService, ServiceName
 
@@ -33,12 +34,27 @@ class Trouble:
         """What to call for objects of this kind that could not be decoded."""
 
         def tell(found: Unreadable) -> None:
-            if found.key:
+            reason = f"Unreadable{resource.kind}"
+            if found.key and found.key.name:
                 about = About(resource, found.key.namespace, found.key.name, found.uid)
                 message = f"{resource.kind} {found.key} is ignored as it is: {found.reason}"
-                self._recorder.record(Event(about, f"Unreadable{resource.kind}", message))
+                self._recorder.record(Event(about, reason, message))
+            else:
+                message = f"a {resource.kind} without a name is ignored: {found.reason}"
+                self._recorder.record(on_node(self._recorder.node, reason, message, is_warning=True))
 
         return tell
+
+    def on_endpoint_slice(self, _old: objects.EndpointSlice | None, new: objects.EndpointSlice | None) -> None:
+        """An EndpointSlice came: what of it is left out?"""
+        found = tuple(slice_faults.faults(new)) if new else ()
+        if new is None or not found:
+            return
+        metadata = new.metadata
+        about = About(ENDPOINT_SLICES, metadata.namespace, metadata.name, metadata.uid)
+        more = f", and {len(found) - 1} more of its fields" if found[1:] else ""
+        message = f"EndpointSlice {metadata.namespace}/{metadata.name}: {found[0]}{more}; what is wrong is left out"
+        self._recorder.record(Event(about, "InvalidEndpointSlice", message))
 
 
 def on_node(node: str, reason: str, message: str, *, is_warning: bool) -> Event:

@@ -71,11 +71,14 @@ def endpoint_slice(
     """A slice of namespace default; `ports` are (port, name[, protocol])."""
     annotations = {} if weights is None else {"podwire.dev/weights": json.dumps(weights)}
     owned = {"kubernetes.io/service-name": owner} if labels is None else labels
+    entries = tuple(endpoint(given) if isinstance(given, str) else given for given in endpoints)
+    is_ipv6 = bool(entries) and all(":" in "".join(entry.addresses[:1]) for entry in entries)
     return objects.EndpointSlice(
         metadata=objects.AnnotatedMeta(
             name=name or f"{owner}-1", namespace="default", labels=owned, annotations=annotations
         ),
-        endpoints=tuple(endpoint(given) if isinstance(given, str) else given for given in endpoints),
+        address_type="IPv6" if is_ipv6 else "IPv4",
+        endpoints=entries,
         ports=tuple(
             objects.EndpointPort(port=port, name=port_name, protocol=(protocol or ["TCP"])[0])
             for port, port_name, *protocol in ports

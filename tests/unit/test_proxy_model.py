@@ -131,7 +131,10 @@ def test_a_slice_may_have_null_for_its_lists():
     assert endpoints_of(empty) == ()
 
 
-@pytest.mark.parametrize("address", ["", "nonsense", "10.244.0", "fd00::2", "web.example"])
+@pytest.mark.parametrize(
+    "address",
+    ["", "nonsense", "10.244.0", "fd00::2", "web.example", "127.0.0.1", "0.0.0.0", "169.254.1.1", "224.0.0.1"],
+)
 def test_an_endpoint_without_a_usable_address_is_left_out(address):
     found = endpoints_of(endpoint_slice("web", [address, "10.244.0.2"]))
 
@@ -169,7 +172,7 @@ def test_ports_with_one_name_and_two_numbers_are_two_targets():
 
 def test_ipv6_endpoints_belong_to_an_ipv6_cluster_ip():
     (port,) = ports_of(service(cluster_ip="fd00::a"), "IPv6")
-    (found,) = model.endpoints([endpoint_slice("web", ["10.244.0.2", "fd00::2"])], port)
+    (found,) = model.endpoints([endpoint_slice("web", ["10.244.0.2"]), endpoint_slice("web", ["fd00::2"])], port)
 
     assert found.target.address == IPv6Address("fd00::2")
 
