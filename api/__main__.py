@@ -22,6 +22,7 @@ import structlog
 
 from api import auth, certificates, controllers, http, kubeconfig, listening, resources
 from api.certificates import CertificatesDamaged
+from api.controllers.node_lifecycle import Patience
 from api.registry import Registry
 from api.server import Servers, tls_context
 from api.store.sqlite import SqliteStore
@@ -44,6 +45,7 @@ class Settings:
     cluster_cidrs: tuple[Network, ...]
     service_cidrs: tuple[Network, ...]
     advertise: Address | None
+    patience: Patience
 
 
 class _Networks(click.ParamType[tuple[Network, ...]]):
@@ -95,12 +97,28 @@ class _Address(click.ParamType[Address]):
     help="Where pods and nodes reach this server; default: the first --listen that is not loopback.",
 )
 @click.option(
+    "--node-monitor-grace-period",
+    "grace",
+    type=click.FloatRange(min=1.0),
+    default=Patience().grace,
+    show_default=True,
+    help="Seconds that a node may leave its Lease as it is before it is not Ready.",
+)
+@click.option(
+    "--pod-eviction-timeout",
+    "eviction",
+    type=click.FloatRange(min=0.0),
+    default=Patience().eviction,
+    show_default=True,
+    help="Seconds more before its pods are deleted.",
+)
+@click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
-def main(log_level: str, **flags: object) -> None:
+def main(log_level: str, *, grace: float, eviction: float, **flags: object) -> None:
     _log_to_stderr(log_level)
     try:
-        run(Settings(**flags))  # type: ignore[arg-type]
+        run(Settings(patience=Patience(grace=grace, eviction=eviction), **flags))  # type: ignore[arg-type]
     except (StoreUnavailable, CertificatesDamaged, listening.CannotListen, PoolTooSmall, OSError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -118,7 +136,7 @@ def run(settings: Settings) -> None:
         token, certificate = _credentials(settings, sockets)
         app = http.create_app(registry, auth.Authenticator(token))
         servers = Servers(sockets, app, tls_context(str(certificate)))
-        controllers.start(registry, stop, advertise=_advertised(settings, sockets))
+        controllers.start(registry, stop, advertise=_advertised(settings, sockets), patience=settings.patience)
         servers.start()
         log.info(
             "serving", addresses=[listening.format_address(sock) for sock in sockets], revision=registry.hub.revision

@@ -68,9 +68,14 @@ class NodeSpec(Wire, frozen=True):
     taints: tuple[Taint, ...] = ()
 
 
+class NodeSystemInfo(Wire, frozen=True):
+    kubelet_version: str = ""
+
+
 class NodeStatus(Wire, frozen=True):
     addresses: tuple[NodeAddress, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    node_info: NodeSystemInfo = NodeSystemInfo()
 
 
 class Node(Wire, frozen=True):

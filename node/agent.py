@@ -19,11 +19,13 @@ from dataplane.errors import DataplaneError
 from dataplane.netlink.monitor import Change, Kind, Monitor
 from dataplane.netlink.objects import Address, Protocol
 from kube import resources
+from kube.backoff import Backoff
 from kube.control import ControlLoop, one_by_one
 from kube.http import Client
 from kube.informer import Informer
 from kube.objects import Node
 from node import address
+from node.heartbeat import RENEW_SECONDS, Heartbeat
 from node.pod_network import Paths
 from node.registrar import Registrar
 from node.registration import Claim, Identity
@@ -38,6 +40,8 @@ _SETTLE_SECONDS: Final = 0.05
 _NEWS_SECONDS: Final = 0.5
 _JOIN_SECONDS: Final = 3.0
 _OTHER: Final = {4: 6, 6: 4}
+# A node that missed a renewal tries again well before it counts as lost.
+_HEARTBEAT_BACKOFF: Final = Backoff(first=0.2, longest=RENEW_SECONDS / 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +66,12 @@ class Agent:
         name = settings.identity.name
         self._upkeep = Upkeep(name, self._informer.cache, paths=settings.paths, doors=doors)
         self._registrar = Registrar(open_client, settings.identity, self._upkeep.own_node)
+        self._heartbeat = Heartbeat(open_client(), self._upkeep.own_node)
         self._addresses: tuple[Address, ...] = ()
         self._generation = -1
         self._kernel_loop: ControlLoop[Part] = ControlLoop("kernel")
         self._api_loop: ControlLoop[str] = ControlLoop("api")
+        self._heartbeat_loop: ControlLoop[str] = ControlLoop("heartbeat", backoff=_HEARTBEAT_BACKOFF)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -76,6 +82,7 @@ class Agent:
         self._informer.start()
         self._run("kernel", lambda: self._kernel_loop.run(one_by_one(self._sync_part)))
         self._run("api", lambda: self._api_loop.run(one_by_one(self._sync_registration)))
+        self._run("heartbeat", lambda: self._heartbeat_loop.run(one_by_one(self._renew_lease)))
         self._run("kernel-news", self._follow_kernel)
         self._run("first-list", self._await_first_list)
 
@@ -84,6 +91,7 @@ class Agent:
         self._stopping.set()
         self._kernel_loop.stop()
         self._api_loop.stop()
+        self._heartbeat_loop.stop()
         self._informer.stop()
         for thread in self._threads:
             thread.join(_JOIN_SECONDS)
@@ -98,6 +106,7 @@ class Agent:
         for part in Part:
             self._kernel_loop.mark(part)
         self._api_loop.mark(self._settings.identity.name)
+        self._heartbeat_loop.mark(self._settings.identity.name)
 
     def _await_first_list(self) -> None:
         while not self._informer.cache.synced.wait(_NEWS_SECONDS):
@@ -128,6 +137,10 @@ class Agent:
             self._registrar.sync(Claim(addresses=self._own_addresses(), readiness=self._upkeep.readiness()))
         self._api_loop.mark(name, after=RESYNC_SECONDS)
 
+    def _renew_lease(self, name: str) -> None:
+        self._heartbeat.sync(name)
+        self._heartbeat_loop.mark(name, after=RENEW_SECONDS)
+
     def _own_addresses(self) -> tuple[Address, ...]:
         """Those chosen before, as long as this machine has them: the way to the server may change for a moment."""
         if self._settings.node_ips:
@@ -154,6 +167,8 @@ class Agent:
             self._kernel_loop.mark(Part.FORWARDING)
         if self._settings.identity.name in {node.metadata.name for node in (old, new) if node}:
             self._api_loop.mark(self._settings.identity.name)
+            if old is None:  # the sooner the cluster hears of a new node the better
+                self._heartbeat_loop.mark(self._settings.identity.name)
 
     def _follow_kernel(self) -> None:
         while not self._stopping.is_set():

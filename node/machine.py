@@ -3,6 +3,8 @@
 import platform
 from importlib import metadata
 
+from node.registration import PROGRAM
+
 
 def labels() -> dict[str, str]:
     return {"kubernetes.io/os": "linux", "kubernetes.io/arch": _architecture()}
@@ -15,7 +17,7 @@ def node_info() -> dict[str, str]:
         "osImage": _os_image(),
         "operatingSystem": "linux",
         "architecture": _architecture(),
-        "kubeletVersion": f"podwire {metadata.version('podwire')}",
+        "kubeletVersion": f"{PROGRAM} {metadata.version('podwire')}",
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from dataplane.netlink.objects import Address
 from kube.objects import Condition, Node, ObjectMeta
 
+PROGRAM = "podwire"
 REASON_READY = "PodwireReady"
 REASON_NOT_READY = "PodwireNotReady"
 _OURS = (REASON_READY, REASON_NOT_READY)
@@ -59,18 +60,21 @@ def status_patch(node: Node, identity: Identity, claim: Claim, now: datetime) ->
     if changed:
         status["conditions"] = changed
     wanted = _claimed_addresses(identity, claim)
-    if _is_ours(node) and _addresses(node) != wanted:
+    if is_ours(node) and _addresses(node) != wanted:
         # Addresses merge by their type, and both families' are InternalIPs: the list is replaced whole.
         status["addresses"] = [{"$patch": "replace"}, *wanted]
     if not status:
         return None
-    if _is_ours(node) and identity.machine:
+    if is_ours(node) and identity.machine:
         status["nodeInfo"] = dict(identity.machine)
     return {"status": status}
 
 
-def _is_ours(node: Node) -> bool:
+def is_ours(node: Node) -> bool:
+    """Whether no kubelet has its word in: of a node that was lost, the server wrote the condition in its agent's place."""
     ready = _held(node, "Ready")
+    if ready is not None and ready.status == "Unknown":
+        return node.status.node_info.kubelet_version.startswith(PROGRAM)
     return ready is None or ready.reason in _OURS
 
 
@@ -83,7 +87,7 @@ def _conditions(node: Node, readiness: Readiness) -> list[Condition]:
             message=readiness.message,
         )
     ]
-    if _is_ours(node):
+    if is_ours(node):
         reason = REASON_READY if readiness.ready else REASON_NOT_READY
         ready = Condition(type="Ready", status=_status(readiness.ready), reason=reason, message=readiness.message)
         conditions.append(ready)

@@ -16,17 +16,23 @@ from api.controllers.endpointslices import EndpointSlices
 from api.controllers.garbage import LostPods, OldEvents
 from api.controllers.mirror import Mirror
 from api.controllers.namespaces import Namespaces
+from api.controllers.node_lifecycle import NodeLifecycle, Patience
 from api.controllers.scheduler import Scheduler
 from api.controllers.service_cidrs import ServiceCIDRs
 from api.registry import Registry
-from kube.resources import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, SERVICE_CIDRS, SERVICES
+from kube.resources import ENDPOINT_SLICES, LEASES, NAMESPACES, NODES, PODS, SERVICE_CIDRS, SERVICES
 
 # Namespaces and nodes first: what lives in or on them is looked at with them known.
-_KINDS = (NAMESPACES, NODES, SERVICE_CIDRS, SERVICES, PODS, ENDPOINT_SLICES)
+_KINDS = (NAMESPACES, NODES, SERVICE_CIDRS, SERVICES, LEASES, PODS, ENDPOINT_SLICES)
+_PATIENCE = Patience()
 
 
 def start(
-    registry: Registry, stop: threading.Event, *, advertise: tuple[IPv4Address | IPv6Address | str, int]
+    registry: Registry,
+    stop: threading.Event,
+    *,
+    advertise: tuple[IPv4Address | IPv6Address | str, int],
+    patience: Patience = _PATIENCE,
 ) -> list[threading.Thread]:
     """Start every controller; returns their threads, which end when `stop` is set.
 
@@ -43,6 +49,7 @@ def start(
         Running(service_cidrs, mirror),
         Running(EndpointSlices(registry, mirror), mirror),
         Running(Scheduler(registry, mirror), mirror),
+        Running(NodeLifecycle(registry, mirror, patience), mirror),
         Running(LostPods(registry, mirror), mirror),
         Running(OldEvents(registry), mirror),
     ]

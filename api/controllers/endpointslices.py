@@ -4,17 +4,21 @@ from datetime import UTC, datetime
 
 import structlog
 
-from api.controllers import carrying_out, slices
+from api.controllers import carrying_out, conditions, slices
 from api.controllers.endpoints import ZONE
 from api.controllers.index import Key, SelectorIndex
 from api.controllers.mirror import Mirror, Notice
+from api.controllers.node_lifecycle import is_lost
 from api.model import Object
 from api.registry import Registry
 from api.resources.endpointslice import SERVICE_NAME
+from api.resources.node import READY, UNKNOWN
 from kube.control import ControlLoop
 from kube.resources import ENDPOINT_SLICES, NAMESPACES, NODES, PODS, SERVICES
 
 log = structlog.get_logger(__name__)
+
+_UNHEARD = {"type": READY, "status": UNKNOWN}
 
 
 class EndpointSlices:
@@ -36,19 +40,31 @@ class EndpointSlices:
             self._on_pod(notice)
         elif notice.resource == ENDPOINT_SLICES:
             self._on_slice(notice)
-        elif notice.resource == NODES and _zone(notice.old) != _zone(notice.new):
+        elif notice.resource == NODES:
+            self._on_node(notice)
+
+    def _on_node(self, notice: Notice) -> None:
+        if _zone(notice.old) != _zone(notice.new):
             for service in self._mirror.all(SERVICES):
                 self._mark((service["metadata"]["namespace"], service["metadata"]["name"]))
+        elif is_lost(notice.old) != is_lost(notice.new):
+            _, name = notice.key
+            for pod in self._mirror.all(PODS):
+                if pod["spec"].get("nodeName") == name:
+                    self._mark_services_of(pod)
 
     def _on_service(self, notice: Notice) -> None:
         self._selectors.put(notice.key, notice.new["spec"].get("selector", {}) if notice.new else {})
         self._mark(notice.key)
 
     def _on_pod(self, notice: Notice) -> None:
-        namespace, _ = notice.key
         for pod in (notice.old, notice.new):
-            for key in self._selectors.matching(namespace, _labels(pod)):
-                self._mark(key)
+            if pod:
+                self._mark_services_of(pod)
+
+    def _mark_services_of(self, pod: Object) -> None:
+        for key in self._selectors.matching(pod["metadata"]["namespace"], _labels(pod)):
+            self._mark(key)
 
     def _on_slice(self, notice: Notice) -> None:
         namespace, _ = notice.key
@@ -74,7 +90,7 @@ class EndpointSlices:
         selector = service["spec"].get("selector", {}) if service else {}
         planned = slices.plan(
             service,
-            self._mirror.select(PODS, namespace, selector),
+            map(self._as_known, self._mirror.select(PODS, namespace, selector)),
             self._mirror.select(ENDPOINT_SLICES, namespace, {SERVICE_NAME: name}),
             zones=self._zones(),
             changed_at=changed_at.isoformat().replace("+00:00", "Z"),
@@ -84,6 +100,11 @@ class EndpointSlices:
             counts = {"created": len(planned.create), "replaced": len(planned.replace), "deleted": len(planned.delete)}
             log.info("endpoint slices written", service="/".join(key), **counts)
         return bool(planned)
+
+    def _as_known(self, pod: Object) -> Object:
+        """The pod; one of a lost node as one that is not ready, whatever was last heard of it."""
+        node = self._mirror.get(NODES, ("", pod["spec"].get("nodeName", "")))
+        return conditions.put(pod, _UNHEARD, "") if is_lost(node) else pod
 
     def _zones(self) -> dict[str, str]:
         nodes = self._mirror.all(NODES)

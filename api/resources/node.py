@@ -13,6 +13,7 @@ from kube import resources
 from kube.errors import FieldError
 from kube.resources import ResourceType
 
+READY, UNKNOWN = "Ready", "Unknown"  # a condition, and its status when nobody has heard of the node for long
 _ROLE_PREFIX = "node-role.kubernetes.io/"
 _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
@@ -23,12 +24,12 @@ def is_ready(node: Object) -> bool:
 
 def _ready_condition(node: Object) -> str | None:
     conditions = node.get("status", {}).get("conditions", [])
-    return next((each.get("status", "") for each in conditions if each.get("type") == "Ready"), None)
+    return next((each.get("status", "") for each in conditions if each.get("type") == READY), None)
 
 
 def _status(node: Object, _now: datetime) -> str:
     ready = _ready_condition(node)
-    word = "Unknown" if ready is None else "Ready" if ready == "True" else "NotReady"
+    word = UNKNOWN if ready is None else "Ready" if ready == "True" else "NotReady"
     return f"{word},SchedulingDisabled" if node.get("spec", {}).get("unschedulable") else word
 
 

@@ -74,3 +74,15 @@ def test_the_mtu_is_that_of_the_link_with_the_address(netlink: FakeNetlink) -> N
 
 def test_an_address_of_nobody_has_no_mtu(netlink: FakeNetlink) -> None:
     assert address.mtu_of(netlink, ip_address("192.0.2.2")) is None
+
+
+def test_an_address_of_the_other_family_stands_beside_on_the_same_link(netlink: FakeNetlink) -> None:
+    netlink.add_address("eth0", InterfaceAddress(interface=ip_interface("fd00:10::15/64")))
+    netlink.add_address("eth1", InterfaceAddress(interface=ip_interface("fe80::1/64")))
+    netlink.add_address("eth1", InterfaceAddress(interface=ip_interface("fd00:192:2::1/64")))
+    assert address.beside(netlink, ip_address("192.0.2.1")) == ip_address("fd00:192:2::1")
+
+
+def test_an_address_that_only_the_link_knows_is_none(netlink: FakeNetlink) -> None:
+    netlink.add_address("eth1", InterfaceAddress(interface=ip_interface("fe80::1/64")))
+    assert address.beside(netlink, ip_address("192.0.2.1")) is None

@@ -2,6 +2,7 @@
 
 import base64
 
+import pytest
 from click.testing import CliRunner
 
 from node.__main__ import main
@@ -22,3 +23,18 @@ def test_an_authority_that_is_no_certificate_is_one_clear_line(tmp_path):
 
     assert refused.exit_code == 1
     assert refused.output == "Error: certificate-authority: is not PEM: SSLError\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("192.0.2.1,192.0.2.2", "one address of each family is enough"),
+        ("192.0.2.1,::1", "other nodes cannot reach this one by it"),
+        ("fe80::1", "other nodes cannot reach this one by it"),
+        ("192.0.2.1,", "is not an IP address"),
+    ],
+)
+def test_node_ips_that_cannot_be_used_are_refused(given, said):
+    refused = CliRunner().invoke(main, ["--node-ip", given, "--node-name", "n1"])
+    assert refused.exit_code == 2
+    assert said in refused.output

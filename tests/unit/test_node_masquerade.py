@@ -71,3 +71,10 @@ def test_a_listing_with_other_line_breaks_is_the_same_table() -> None:
 
 def test_a_listing_with_another_element_is_another_table() -> None:
     assert not masquerade.is_listed_as(GOLDEN, GOLDEN.replace("192.0.2.2", "192.0.2.3"))
+
+
+def test_the_table_of_ipv6_holds_ipv6() -> None:
+    six = member("six", "2001:db8::1", "2001:db8:1::/64", "10.244.6.0/24")
+    text = masquerade.render(Cluster(members=(six,)), "six", masquerade.TABLE6)
+    assert "ip6 saddr @pods ip6 daddr != @cluster masquerade" in text
+    assert "elements = { 2001:db8::1, 2001:db8:1::/64, fe80::/10, ff00::/8 }" in text

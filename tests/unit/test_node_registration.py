@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kube.objects import Condition, Node, NodeAddress, NodeStatus, ObjectMeta
+from kube.objects import Condition, Node, NodeAddress, NodeStatus, NodeSystemInfo, ObjectMeta
 from node import registration
 from node.registration import Claim, Identity, Readiness
 
@@ -105,3 +105,24 @@ def test_beside_a_kubelet_neither_address_nor_ready_is_ours(claim: Claim) -> Non
 
 def test_beside_a_kubelet_the_network_condition_is_ours() -> None:
     assert conditions(patched(kubelets_node(), READY)) == {"NetworkUnavailable": "False"}
+
+
+def test_a_lost_node_that_returns_says_ready_again() -> None:
+    lost = Condition(type="Ready", status="Unknown", reason="NodeStatusUnknown")
+    said = created(READY)
+    status = msgspec.structs.replace(
+        said.status, conditions=(lost,), node_info=NodeSystemInfo(kubelet_version="podwire 0.1.0")
+    )
+    assert conditions(patched(msgspec.structs.replace(said, status=status), READY))["Ready"] == "True"
+
+
+def test_both_addresses_are_said_in_their_order_and_replace_the_list() -> None:
+    both = Claim(addresses=(ip_address("192.0.2.1"), ip_address("fd00:192:2::1")), readiness=READY.readiness)
+    directive, *listed = patched(created(READY), both)["addresses"]
+    assert directive == {"$patch": "replace"}
+    assert [each["address"] for each in listed] == ["one", "192.0.2.1", "fd00:192:2::1"]
+
+
+def test_a_node_that_says_both_addresses_is_left_alone() -> None:
+    both = Claim(addresses=(ip_address("192.0.2.1"), ip_address("fd00:192:2::1")), readiness=READY.readiness)
+    assert registration.status_patch(created(both), ONE, both, NOW) is None

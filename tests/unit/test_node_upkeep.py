@@ -8,6 +8,7 @@ import sys
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 
@@ -184,3 +185,13 @@ def test_an_installed_plugin_is_left_alone(world: World) -> None:
     before = (world.paths.bin_dir / "podwire").stat().st_ino
     world.upkeep.sync(Part.PLUGIN)
     assert (world.paths.bin_dir / "podwire").stat().st_ino == before
+
+
+def test_the_ipv6_table_is_made_when_pods_get_ipv6_addresses(world: World) -> None:
+    world.nodes.replace(Replace((node(1),)))
+    world.sync()
+    assert world.nft6.loaded == []
+    six = msgspec.structs.replace(node(1).spec, pod_cidrs=("10.244.1.0/24", "fd00:10:244:1::/64"))
+    world.nodes.apply(Put(msgspec.structs.replace(node(1), spec=six)))
+    world.sync()
+    assert (len(world.nft6.loaded), world.pod_cidrs) == (1, {"10.244.1.0/24", "fd00:10:244:1::/64"})
