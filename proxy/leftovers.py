@@ -20,11 +20,16 @@ _UDP = layout.PROTOCOL_NUMBERS["UDP"]
 def against(found: State, drafts: Sequence[Draft], leftovers: ServiceName) -> list[Draft]:
     """The drafts with their old shares as found; `leftovers` names the one of everything else, which comes first."""
     elements, chains = dict(found.elements), dict(found.chains)
-    rebased = [_rebased(draft, _take(elements, chains, draft.new.state)) for draft in drafts]
+    rebased = [_rebased(draft, _same_or(draft.new.state, _take(elements, chains, draft.new.state))) for draft in drafts]
     rest = State(elements, chains)
     answered = {frontend for draft in drafts for frontend in draft.new.udp}
     gone = Served(state=rest, udp=_udp_frontends(rest, answered))
     return [Draft(name=leftovers, old=gone, new=NOT_SERVED), *rebased]
+
+
+def _same_or(wanted: State, share: State) -> State:
+    """The wanted one where both are the same: then nobody need compare them again, and one of them is enough to keep."""
+    return wanted if share == wanted else share
 
 
 def _take(elements: dict[ElementKey, Element], chains: dict[str, ChainContent], wanted: State) -> State:

@@ -7,7 +7,7 @@ known of it yet, the whole of it is read and only the difference is written.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -34,6 +34,12 @@ _NO_SERVICES: Final = frozenset({RESYNC, SWEEP, NODE})
 
 # More Services than this refused in one round: the table is not what we think it is.
 _REFUSED_MAX: Final = 20
+
+# So many Services are one transaction when a table is filled: it bounds memory, and each transaction costs the kernel
+# a walk over all chains.
+_PORTION: Final = 4000
+
+_API_SERVER: Final = ServiceName("default", "kubernetes")
 
 Failures = dict[ServiceName, Exception]
 
@@ -122,22 +128,37 @@ class Syncer:
             self._planner.skip(found.state)
         if self._is_first_round:
             names = names.union(self._planner.names())
-        # What the API said of the others is known: only the table is in question.
-        for name in self._served.keys() - names:
-            self._unsettled[name] = Draft(name=name, old=self._served[name], new=self._served[name])
-        drafts, failures = self._drafts(names, found=found.state if found else None)
-        if found is None:
-            refused = self._begin(drafts)
-        elif found.is_whole(self._ruleset):
-            self._writer.adopt(found)
-            refused = self._write_against(found.state, drafts)
-        else:
-            refused = self._take_over(found, drafts)
-        self._is_table_known = RESYNC not in refused
+        failures = self._fill(names) if found is None else self._compare(found, names)
+        self._is_table_known = RESYNC not in failures
         if self._is_table_known:
             self._writer.remove_stand_in()
         self._is_first_round = False
-        return failures | refused
+        return failures
+
+    def _fill(self, names: frozenset[ServiceName]) -> Failures:
+        """Make the table anew, in transactions of limited size; what the cluster itself rests on comes first."""
+        self._writer.begin()
+        failures: Failures = {}
+        for some in _portions(names):
+            drafts, unclaimed = self._drafts(some, found=None)
+            failures |= unclaimed | self._write_against(states.empty(), drafts)
+        for some in _portions(self._served.keys() - names):
+            failures |= self._write_against(states.empty(), self._as_they_are(some))
+        return failures
+
+    def _compare(self, found: Found, names: frozenset[ServiceName]) -> Failures:
+        self._as_they_are(self._served.keys() - names)
+        drafts, failures = self._drafts(names, found=found.state)
+        if not found.is_whole(self._ruleset):
+            return failures | self._take_over(found, drafts)
+        self._writer.adopt(found)
+        return failures | self._write_against(found.state, drafts)
+
+    def _as_they_are(self, names: Iterable[ServiceName]) -> list[Draft]:
+        """Drafts of what the API said before: only the table is in question."""
+        drafts = [Draft(name=name, old=self._served[name], new=self._served[name]) for name in names]
+        self._unsettled |= {draft.name: draft for draft in drafts}
+        return drafts
 
     def _begin(self, drafts: Sequence[Draft]) -> Failures:
         self._writer.begin()
@@ -211,9 +232,10 @@ class Syncer:
     def _accept(self, draft: Draft) -> None:
         del self._unsettled[draft.name]
         self._planner.settle(draft, accepted=True)
-        self._timeout_uses.subtract(draft.old.timeouts)
-        self._timeout_uses.update(draft.new.timeouts)
-        self._timeout_uses += Counter()  # drops what is no longer used
+        if draft.old.timeouts != draft.new.timeouts:
+            self._timeout_uses.subtract(draft.old.timeouts)
+            self._timeout_uses.update(draft.new.timeouts)
+            self._timeout_uses += Counter()  # drops what is no longer used
         self._remember(draft.name, draft.new)
         for frontend in {**draft.old.udp, **draft.new.udp}:
             if draft.old.udp.get(frontend) != draft.new.udp.get(frontend):
@@ -230,3 +252,18 @@ class Syncer:
             self._served[name] = served
         else:
             self._served.pop(name, None)
+
+
+def _portions(names: Iterable[ServiceName]) -> Iterator[list[ServiceName]]:
+    """Services as many at a time as one transaction takes; first those that others need to find anything."""
+    by_need: dict[bool, list[ServiceName]] = {True: [], False: []}
+    for name in sorted(names):
+        by_need[_is_needed_by_all(name)].append(name)
+    for some in by_need.values():
+        for start in range(0, len(some), _PORTION):
+            yield some[start : start + _PORTION]
+
+
+def _is_needed_by_all(name: ServiceName) -> bool:
+    """The API server's own Service, DNS and what else the cluster is run with."""
+    return name.namespace == "kube-system" or name == _API_SERVER

@@ -77,8 +77,9 @@ class Writer:
         """
         self._ensure_affinity(_timeouts(drafts) - self._timeouts)
         self._ensure_node()
-        old = states.union(draft.old.state for draft in drafts)
-        new = states.union(draft.new.state for draft in drafts)
+        changes = [draft for draft in drafts if draft.old.state is not draft.new.state]
+        old = states.union(draft.old.state for draft in changes)
+        new = states.union(draft.new.state for draft in changes)
         operations = states.diff(old, new, self._handles(old, new))
         self._commit(states.in_steps(operations, new), is_served=bool(old.elements))
         self.stale.add(old.chains.keys())
