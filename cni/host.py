@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cni import gate, masquerade
 from cni.loaded_texts import LoadedTexts
@@ -15,7 +15,11 @@ from dataplane.netlink.objects import Address
 from dataplane.netns import Identity
 from dataplane.nft.interface import Nft
 from dataplane.nft.objects import Table
+from ipam.address import Network
 from ipam.leases import Leases
+
+if TYPE_CHECKING:
+    from dataplane.nft.linux import LinuxNft
 
 
 class OpenNetns(Protocol):
@@ -42,7 +46,7 @@ class Host:
     open_netns: Callable[[str], AbstractContextManager[OpenNetns]]
     inside: Callable[[OpenNetns], AbstractContextManager[Netlink]]
     leases: Callable[[Path], AbstractContextManager[Leases]]
-    load_nft: Callable[[str], None]
+    masquerade: Callable[[Iterable[Network]], None]
     nft: Callable[[], AbstractContextManager[Nft]]
     gates: Callable[[], AbstractContextManager[Nft]]
     udp_flows: Callable[[], AbstractContextManager[UdpFlows]]
@@ -75,6 +79,27 @@ class KeptLeases:
     def close(self) -> None:
         for directory in tuple(self._kept):
             self._forget(directory)
+
+
+class KeptTables:
+    """Keeps doors to nft tables open from one call to the next.
+
+    A socket that has deleted something waits in its close for the kernel to free it: as long as deleting a link takes.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Table, LinuxNft] = {}
+
+    def lend(self, table: Table) -> AbstractContextManager[Nft]:
+        from dataplane.nft.linux import LinuxNft  # libnftables takes its time to load
+
+        if table not in self._kept:
+            self._kept[table] = LinuxNft(table)
+        return nullcontext(self._kept[table])
+
+    def close(self) -> None:
+        while self._kept:
+            self._kept.popitem()[1].close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +145,11 @@ def linux_host(loaded: LoadedTexts | None = None) -> Host:
     def enable_ipv6(pod: OpenNetns, ifname: str) -> None:
         netns.run_in(pod.fd, lambda: sysctl.write(f"net/ipv6/conf/{ifname}/disable_ipv6", 0))
 
-    netlink, leases = LinuxNetlink(), KeptLeases()
+    netlink, leases, tables = LinuxNetlink(), KeptLeases(), KeptTables()
 
     def close() -> None:
         leases.close()
+        tables.close()
         netlink.close()
 
     return Host(
@@ -133,9 +159,9 @@ def linux_host(loaded: LoadedTexts | None = None) -> Host:
         open_netns=netns.open_netns,
         inside=inside,
         leases=leases.open,
-        load_nft=partial(_load_nft, loaded or LoadedTexts()),
-        nft=partial(_nft, masquerade.TABLE),
-        gates=partial(_nft, gate.TABLE),
+        masquerade=partial(_masquerade, tables, loaded or loaded_texts()),
+        nft=partial(tables.lend, masquerade.TABLE),
+        gates=partial(tables.lend, gate.TABLE),
         udp_flows=_udp_flows,
         enable_forwarding=enable_forwarding,
         enable_ipv6=enable_ipv6,
@@ -149,17 +175,15 @@ def addresses_of(netlink: Netlink) -> frozenset[Address]:
     return frozenset(held.interface.ip for link in netlink.links() for held in netlink.addresses(link.name))
 
 
-@contextmanager
-def _nft(table: Table) -> Iterator[Nft]:
-    from dataplane.nft.linux import LinuxNft  # libnftables takes its time to load
-
-    with LinuxNft(table) as nft:
-        yield nft
+def loaded_texts() -> LoadedTexts:
+    """What the hosts of one namespace remember together."""
+    return LoadedTexts(chain=masquerade.CHAIN, set_name=masquerade.SUBNETS)
 
 
-def _load_nft(loaded: LoadedTexts, text: str) -> None:
-    with _nft(masquerade.TABLE) as nft:
-        loaded.load(nft, text)
+def _masquerade(tables: KeptTables, loaded: LoadedTexts, subnets: Iterable[Network]) -> None:
+    for table, text in masquerade.render(subnets).items():
+        with tables.lend(table) as nft:
+            loaded.load(nft, text)
 
 
 @contextmanager

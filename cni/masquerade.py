@@ -4,32 +4,34 @@ One rule and one set for each family, however many pods there are. The text may 
 what is missing, replaces the rules by themselves and adds the subnets, in one transaction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from dataplane.nft.objects import Family, Table
 from ipam.address import Network
 
 TABLE = Table(family=Family.IP, name="podwire-cni")
-_FAMILIES = ((4, "ip", "ipv4_addr", "224.0.0.0/4"), (6, "ip6", "ipv6_addr", "ff00::/8"))
+TABLE6 = Table(family=Family.IP6, name=TABLE.name)
+CHAIN, SUBNETS = "postrouting", "subnets"
+_FAMILIES = ((4, TABLE, "ipv4_addr", "224.0.0.0/4"), (6, TABLE6, "ipv6_addr", "ff00::/8"))
 
 
-def render(subnets: Iterable[Network]) -> str:
+def render(subnets: Iterable[Network]) -> Mapping[Table, str]:
+    """The text of each table that is needed."""
     wanted = frozenset(subnets)
-    texts = [
-        _render(family, kind, multicast, elements)
-        for version, family, kind, multicast in _FAMILIES
+    return {
+        table: _render(table, kind, multicast, elements)
+        for version, table, kind, multicast in _FAMILIES
         if (elements := ", ".join(sorted(str(subnet) for subnet in wanted if subnet.version == version)))
-    ]
-    return "".join(texts)
+    }
 
 
-def _render(family: str, kind: str, multicast: str, elements: str) -> str:
-    table = f"{family} {TABLE.name}"
+def _render(table: Table, kind: str, multicast: str, elements: str) -> str:
+    family = table.family.name.lower()
     return f"""\
 add table {table}
-add set {table} subnets {{ type {kind}; flags interval; auto-merge; }}
-add chain {table} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}
-flush chain {table} postrouting
-add rule {table} postrouting {family} saddr @subnets {family} daddr != @subnets {family} daddr != {multicast} masquerade fully-random
-add element {table} subnets {{ {elements} }}
+add set {table} {SUBNETS} {{ type {kind}; flags interval; auto-merge; }}
+add chain {table} {CHAIN} {{ type nat hook postrouting priority srcnat; policy accept; }}
+flush chain {table} {CHAIN}
+add rule {table} {CHAIN} {family} saddr @{SUBNETS} {family} daddr != @{SUBNETS} {family} daddr != {multicast} masquerade fully-random
+add element {table} {SUBNETS} {{ {elements} }}
 """

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cni import delegation, gate_table, hostports, leftovers, locks, masquerade, port_table, rebuilding, result, wiring
+from cni import delegation, gate_table, hostports, leftovers, locks, port_table, rebuilding, result, wiring
 from cni.commands import namespaces
 from cni.conf import NetConf
 from cni.delegation import Delegate
@@ -204,7 +204,7 @@ def _wire(call: _Call, lease: Lease) -> None:
         with contextlib.suppress(AlreadyExists):
             call.inside.add_route(route)
     if call.conf.masquerade:
-        call.host.load_nft(masquerade.render(pool.network for pool in call.conf.pools))
+        call.host.masquerade(pool.network for pool in call.conf.pools)
     _publish(call, lease)
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import structlog
 
 from cni import service
-from cni.host import linux_host
-from cni.loaded_texts import LoadedTexts
+from cni.host import linux_host, loaded_texts
 from node.cni_service import CniService, Exchange
 
-loaded = LoadedTexts()
+loaded = loaded_texts()
 
 
 def open_exchange() -> Exchange:

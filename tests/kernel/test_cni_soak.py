@@ -1,0 +1,17 @@
+"""The agent's memory over many pods; `make bench` does the same twenty times as long."""
+
+import contextlib
+
+from tests.bench.cni_place import agent
+from tests.cni_soak import Soak, resident_mb
+
+
+def test_memory_does_not_grow_with_pods_that_come_and_go(make_namespace, tmp_path):
+    node = make_namespace("node")
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(agent(node, tmp_path / "cni.sock"))
+        soak = Soak(node, tmp_path, stack)
+        soak.run(200)
+        before = resident_mb(process.pid)
+        soak.run(400)
+        assert resident_mb(process.pid) - before < 2
