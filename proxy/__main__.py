@@ -21,7 +21,7 @@ from dataplane.nft.objects import Family, Table
 from kube.connection import Connection, ConnectionConfigError, from_kubeconfig, in_cluster
 from kube.http import Client
 from proxy import cleanup as cleaning
-from proxy import conntrack_sysctls, flags, here
+from proxy import conntrack_sysctls, flags, here, supported
 from proxy.configuration import ConfigurationError, KubeProxyConfiguration, parse, to_yaml
 from proxy.health import HealthPages
 from proxy.http_server import PersistentServer, Respond
@@ -29,7 +29,7 @@ from proxy.layout import TABLE
 from proxy.metrics import ConnectionMetrics
 from proxy.metrics_server import MetricsPages
 from proxy.program import Proxy
-from proxy.ruleset import Ruleset
+from proxy.single_stack import FAMILIES
 from proxy.writer import STAND_IN
 
 log = structlog.get_logger(__name__)
@@ -106,11 +106,11 @@ def _serve(configuration: KubeProxyConfiguration) -> None:
     conntrack_sysctls.apply(configuration.conntrack)
     proxy = Proxy(
         Client(connection, "podwire-proxy"),
-        [LinuxNft(Ruleset(Family.IP).table)],
+        _tables(),
         Conntrack(),
         here.settings(configuration, node),
     )
-    proxy.metrics.add(ConnectionMetrics({"IPv4": LinuxNft(Ruleset(Family.IP).table)}, proxy.served))
+    proxy.metrics.add(ConnectionMetrics({FAMILIES[nft.table.family]: nft for nft in _tables()}, proxy.served))
     servers = _servers(configuration, proxy)
     log.info("proxy started", node=node, server=connection.server)
     proxy.start()
@@ -135,6 +135,13 @@ def _servers(configuration: KubeProxyConfiguration, proxy: Proxy) -> list[Persis
     for server in servers:
         _start(server, must_bind=configuration.bind_address_hard_fail)
     return servers
+
+
+def _tables() -> list[LinuxNft]:
+    """A table for each address family, with one socket for all."""
+    first, *others = (Table(family, TABLE) for family in supported.families())
+    nft = LinuxNft(first)
+    return [nft, *map(nft.beside, others)]
 
 
 def _set_oom_score(score: int) -> None:

@@ -99,7 +99,8 @@ class HealthCheckPorts:
         if check is None or name in self._servers:
             return None
         try:
-            server = HttpServer((_ADDRESSES[self._family], check.port), lambda _path: self._answer(name))
+            address = _ADDRESSES[self._family], check.port
+            server = HttpServer(address, lambda _path: self._answer(name), one_family=True)
         except OSError as error:
             return PortTaken(self._node, name, check.port, error)
         server.start()

@@ -40,10 +40,13 @@ Respond = Callable[[str], Answer]
 
 
 class HttpServer:
-    """Answers on one address until `stop`. Raises OSError when the address cannot be had."""
+    """Answers on one address until `stop`. Raises OSError when the address cannot be had.
 
-    def __init__(self, address: tuple[str, int], respond: Respond) -> None:
-        self._server = _listen(address, respond)
+    As Go's listeners do, the unspecified address of IPv6 takes IPv4 too, unless it is for `one_family` only.
+    """
+
+    def __init__(self, address: tuple[str, int], respond: Respond, *, one_family: bool = False) -> None:
+        self._server = _listen(address, respond, one_family=one_family)
         self._thread = threading.Thread(target=self._server.serve_forever, name=f"http-{self.port}", daemon=True)
 
     @property
@@ -112,8 +115,9 @@ class _Server(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], respond: Respond) -> None:
+    def __init__(self, address: tuple[str, int], respond: Respond, *, one_family: bool) -> None:
         self.respond = respond
+        self.is_one_family = one_family
         super().__init__(address, _Handler)
 
 
@@ -121,13 +125,13 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
     def server_bind(self) -> None:
-        # As Go's listeners do: the unspecified address takes IPv4 too.
-        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, self.server_address[0] != "::")
+        only_this = self.is_one_family or self.server_address[0] != "::"
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_this)
         super().server_bind()
 
 
-def _listen(address: tuple[str, int], respond: Respond) -> _Server:
-    return (_Server6 if ":" in address[0] else _Server)(address, respond)
+def _listen(address: tuple[str, int], respond: Respond, *, one_family: bool) -> _Server:
+    return (_Server6 if ":" in address[0] else _Server)(address, respond, one_family=one_family)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

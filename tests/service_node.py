@@ -26,7 +26,7 @@ from proxy.planning import Planner
 from proxy.sync import NODE as NODE_KEY
 from proxy.sync import RESYNC, SWEEP, Syncer
 from tests.address_plan import IPV4, AddressPlan
-from tests.namespaces import Namespace, connect, namespace
+from tests.namespaces import Namespace, namespace
 from tests.services import World
 from tests.waiting import eventually
 
@@ -39,6 +39,8 @@ PODS, REMOTE, GATEWAY, OUTSIDE, NODE, HERE = (
     IPV4.here,
 )
 PORTS = (8080, 8081)
+BRIDGE, UPLINK = "podwire0", "uplink"
+MAPPED = "::ffff:"  # how an IPv6 socket names an IPv4 client
 
 
 class ServiceNode:
@@ -145,49 +147,61 @@ def seconds_until(error: type[OSError], function: Callable[[], object]) -> float
 
 
 @contextlib.contextmanager
-def service_node(plan: AddressPlan = IPV4) -> Iterator[ServiceNode]:
+def service_node(plan: AddressPlan = IPV4, *others: AddressPlan) -> Iterator[ServiceNode]:
+    """Wired for all plans; what is driven by hand is the table of the first."""
+    plans = (plan, *others)
     with contextlib.ExitStack() as stack:
         node = stack.enter_context(namespace("node"))
         pods = {name: stack.enter_context(namespace(name)) for name in (*plan.pods, "remote", "outside")}
-        _wire(node, pods, plan)
+        _wire(node, pods)
+        for one in plans:
+            _give_addresses(node, pods, one)
         stop = threading.Event()
-        servers = [server for name in ("a", "b", "c", "remote") for server in _serve(pods[name], name, plan, stop)]
+        servers = [server for name in ("a", "b", "c", "remote") for server in _serve(pods[name], name, plans, stop)]
         yield ServiceNode(node, pods, stack, plan)
         stop.set()
         for server in servers:
             server.join()
 
 
-def _wire(node: Namespace, pods: dict[str, Namespace], plan: AddressPlan) -> None:
-    bridge = "podwire0"
+def _wire(node: Namespace, pods: dict[str, Namespace]) -> None:
     for one in (node, *pods.values()):
         # Nobody else has these addresses, and nobody waits to find out.
         one.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0")
-    node.run("ip", "link", "add", bridge, "type", "bridge", "nf_call_iptables", "1", "nf_call_ip6tables", "1")
-    node.run("ip", "address", "add", plan.cidr(plan.gateway), "dev", bridge)
-    node.run("ip", "link", "set", bridge, "up")
-    for name, address in plan.pods.items():
-        pod = pods[name]
+    node.run("ip", "link", "add", BRIDGE, "type", "bridge", "nf_call_iptables", "1", "nf_call_ip6tables", "1")
+    node.run("ip", "link", "set", BRIDGE, "up")
+    for name in IPV4.pods:
         device = f"pw-{name}"
-        node.run("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", pod.name)
-        node.run("ip", "link", "set", device, "master", bridge, "up")
+        node.run("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", pods[name].name)
+        node.run("ip", "link", "set", device, "master", BRIDGE, "up")
         node.run("ip", "link", "set", device, "type", "bridge_slave", "hairpin", "on")
-        pod.run("ip", "address", "add", plan.cidr(address), "dev", "eth0")
-        pod.run("ip", "link", "set", "eth0", "up")
-        pod.run("ip", "route", "add", "default", "via", plan.gateway)
-    connect(node, plan.cidr(plan.remote_gateway), pods["remote"], plan.cidr(plan.remote))
-    pods["remote"].run("ip", "route", "add", "default", "via", plan.remote_gateway)
-    connect(node, plan.cidr(plan.node), pods["outside"], plan.cidr(plan.outside), device="uplink")
-    pods["outside"].run("ip", "route", "add", "default", "via", plan.node)
-    # Where packets to an unserved cluster IP would go.
-    node.run("ip", "route", "add", "default", "via", plan.remote)
+    for name, device in (("remote", "eth0"), ("outside", UPLINK)):
+        node.run("ip", "link", "add", device, "type", "veth", "peer", "name", device, "netns", pods[name].name)
+        node.run("ip", "link", "set", device, "up")
+    for name, pod in pods.items():
+        pod.run("ip", "link", "set", _device(name), "up")
     node.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 
 
-def _serve(pod: Namespace, name: str, plan: AddressPlan, stop: threading.Event) -> list[threading.Thread]:
+def _give_addresses(node: Namespace, pods: dict[str, Namespace], plan: AddressPlan) -> None:
+    for device, address in ((BRIDGE, plan.gateway), ("eth0", plan.remote_gateway), (UPLINK, plan.node)):
+        node.run("ip", "address", "add", plan.cidr(address), "dev", device)
+    for name, address in {**plan.pods, "remote": plan.remote, "outside": plan.outside}.items():
+        gateway = {"remote": plan.remote_gateway, "outside": plan.node}.get(name, plan.gateway)
+        pods[name].run("ip", "address", "add", plan.cidr(address), "dev", _device(name))
+        pods[name].run("ip", "route", "add", "default", "via", gateway)
+    # Where packets to an unserved cluster IP would go.
+    node.run("ip", "route", "add", "default", "via", plan.remote)
+
+
+def _device(pod: str) -> str:
+    return UPLINK if pod == "outside" else "eth0"
+
+
+def _serve(pod: Namespace, name: str, plans: tuple[AddressPlan, ...], stop: threading.Event) -> list[threading.Thread]:
     servers = []
     for port in PORTS:
-        listener, datagrams = pod.call(lambda port=port: _open(plan, port))
+        listener, datagrams = pod.call(lambda port=port: _open(plans, port))
         servers.append(threading.Thread(target=_answer_tcp, args=(listener, name, stop), daemon=True))
         servers.append(threading.Thread(target=_answer_udp, args=(datagrams, name, stop), daemon=True))
     for server in servers:
@@ -195,10 +209,13 @@ def _serve(pod: Namespace, name: str, plan: AddressPlan, stop: threading.Event) 
     return servers
 
 
-def _open(plan: AddressPlan, port: int) -> tuple[socket.socket, socket.socket]:
-    family = _socket_family(plan)
-    listener = socket.create_server((plan.everywhere, port), family=family, backlog=1000)
+def _open(plans: tuple[AddressPlan, ...], port: int) -> tuple[socket.socket, socket.socket]:
+    plan = plans[-1]
+    family, both = _socket_family(plan), len(plans) > 1
+    listener = socket.create_server((plan.everywhere, port), family=family, backlog=1000, dualstack_ipv6=both)
     datagrams = socket.socket(family, socket.SOCK_DGRAM)
+    if both:
+        datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     datagrams.bind((plan.everywhere, port))
     for opened in (listener, datagrams):
         opened.settimeout(0.2)
@@ -217,7 +234,7 @@ def _answer_tcp(listener: socket.socket, name: str, stop: threading.Event) -> No
             with contextlib.suppress(TimeoutError):
                 connection, peer = listener.accept()
                 kept.append(connection)
-                connection.sendall(f"{name} {peer[0]}".encode())
+                connection.sendall(f"{name} {peer[0].removeprefix(MAPPED)}".encode())
             if len(kept) > 20:
                 kept.popleft().close()
     for connection in kept:
@@ -229,4 +246,4 @@ def _answer_udp(datagrams: socket.socket, name: str, stop: threading.Event) -> N
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 _, peer = datagrams.recvfrom(100)
-                datagrams.sendto(f"{name} {peer[0]}".encode(), peer)
+                datagrams.sendto(f"{name} {peer[0].removeprefix(MAPPED)}".encode(), peer)
