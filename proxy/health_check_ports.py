@@ -60,7 +60,10 @@ class HealthCheckPorts:
         self._servers: dict[ServiceName, HttpServer] = {}
 
     def mark(self, name: ServiceName) -> None:
-        self._loop.mark(name)
+        """Look at this Service, if it has such a port or had one: few have, and all are marked when they are listed."""
+        service = self._source.service(name)
+        if name in self._checks or (service and service.spec.health_check_node_port):
+            self._loop.mark(name)
 
     def run(self) -> None:
         """Follow Services until `stop`, then close all ports."""

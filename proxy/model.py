@@ -7,7 +7,7 @@ Everything here is a value made from API objects by a pure function. A Service t
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from enum import Enum
+from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Final, NamedTuple
 
@@ -84,7 +84,7 @@ class Target(NamedTuple):
         return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
 
 
-class Scope(Enum):
+class Scope(StrEnum):
     """Whose endpoints: the whole cluster's, or this node's only."""
 
     CLUSTER = "cluster"

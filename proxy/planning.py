@@ -126,6 +126,8 @@ class Planner:
         """Draft a Service; its ports without numbers take over what they have in `found`. Raises InvalidService."""
         service = self._source.service(name)
         ports = model.service_ports(service, self._family) if service else ()
+        if not ports and old is NOT_SERVED:
+            return Draft(name=name, old=NOT_SERVED, new=NOT_SERVED)
         slices = tuple(self._source.slices(name))
         assignments = self._known(ports, old, found)
         plans: list[PortPlan] = []
@@ -148,10 +150,10 @@ class Planner:
 
     def skip(self, found: State) -> None:
         """Hand out none of the numbers that stand in a state soon, whoever had them."""
-        numbers = {
-            set_name: [states.number(entry) for entry in found.elements if entry.set_name == set_name]
-            for set_name in (layout.ENDPOINTS, layout.RING)
-        }
+        numbers: dict[str, list[int]] = {layout.ENDPOINTS: [], layout.RING: []}
+        for entry in found.elements:
+            if entry.set_name in numbers:
+                numbers[entry.set_name].append(states.number(entry))
         self._identities.skip(ids=numbers[layout.ENDPOINTS], positions=numbers[layout.RING])
 
     def _known(

@@ -138,15 +138,16 @@ def _verdict(plan: PortPlan, scope: Scope) -> Verdict:
 
 
 def _add_endpoints(share: State, plan: PortPlan, assignment: Assignment, comment: str) -> None:
-    for member in assignment.members:
-        mark = values.mark(member.id)
-        share.add(layout.ENDPOINTS, Element(mark, layout.target_value(member.target), comment))
-        if member.target in plan.local:
-            share.add(layout.HAIRPIN, Element(layout.hairpin_key(member.id, member.target), comment=comment))
-        if plan.port.external_local and plan.port.is_external:
+    is_source_kept = plan.port.external_local and plan.port.is_external
+    marks = [values.mark(member.id) for member in assignment.members]
+    for (target, number), mark in zip(assignment.members, marks, strict=True):
+        share.add(layout.ENDPOINTS, Element(mark, layout.target_value(target), comment))
+        if target in plan.local:
+            share.add(layout.HAIRPIN, Element(layout.hairpin_key(number, target), comment=comment))
+        if is_source_kept:
             share.add(layout.KEEP_SOURCE, Element(mark, comment=comment))
-    for position, member in zip(assignment.positions, assignment.members, strict=False):
-        share.add(layout.RING, Element(values.mark(position), values.mark(member.id)))
+    for position, mark in zip(assignment.positions, marks, strict=False):
+        share.add(layout.RING, Element(values.mark(position), mark))
 
 
 def _add_affinity(share: State, plan: PortPlan, comment: str) -> None:

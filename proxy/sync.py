@@ -202,7 +202,8 @@ class Syncer:
             log.warning("a Service that cannot be read stays as it was", error=str(error))
             self.invalid[name] = error
             draft = Draft(name=name, old=old, new=old)
-        self._unsettled[name] = draft
+        if draft.new is not NOT_SERVED or old is not NOT_SERVED:
+            self._unsettled[name] = draft
         return draft
 
     def _withdraw(self, draft: Draft) -> None:
