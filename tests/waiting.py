@@ -1,14 +1,18 @@
 """Await a condition instead of sleeping: the one place in the tests that lets time pass."""
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+# How many times longer everything may take here: on an emulated machine, for example.
+PATIENCE = float(os.environ.get("PODWIRE_TEST_PATIENCE", "1"))
 
 
 def eventually(condition: Callable[[], T], *, within: float = 10.0, every: float = 0.01) -> T:
     """Return the first truthy value of `condition`; fail with its last value when `within` seconds have passed."""
+    within *= PATIENCE
     deadline = time.monotonic() + within
     while not (value := condition()):
         if time.monotonic() > deadline:
