@@ -4,9 +4,10 @@ import functools
 import os
 import shutil
 import sys
-from collections.abc import Callable
-from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -14,6 +15,8 @@ from rich.console import Console
 
 from cli import demo, failures, tables
 from cli.steps import ConsoleProgress
+from ipam import cidrs
+from ipam.address import Network
 from lab import bring_up, plan, spelling, state, supervisor, survey, switching, take_down, targets
 from lab import kubectl as real_kubectl
 from lab import logs as log_files
@@ -24,19 +27,19 @@ from lab.plan import Lab
 console = Console(width=None if sys.stdout.isatty() else 200)
 complaints = Console(stderr=True)
 
+_NOTHING_ASKED: Mapping[str, tuple[Network, ...]] = MappingProxyType({})
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Network(click.ParamType[IPv4Network]):
-    name = "cidr"
+class _Networks(click.ParamType[tuple[Network, ...]]):
+    name = "cidr[,cidr]"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IPv4Network:
-        if isinstance(value, IPv4Network):
-            return value
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Network, ...]:
         try:
-            return IPv4Network(value)
-        except (AddressValueError, NetmaskValueError, ValueError) as error:
-            self.fail(f"{value!r} is not an IPv4 network such as 10.244.0.0/16: {error}", param, ctx)
+            return cidrs.parse(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r} is neither a network nor one of each family: {error}", param, ctx)
 
 
 NAME = click.option(
@@ -76,45 +79,70 @@ def lab() -> None:
 @click.option(
     "--nodes", type=int, help=f"How many nodes; {plan.DEFAULT_NODES} for a new lab. An existing lab can grow."
 )
+@click.option("--dual-stack", is_flag=True, help="Of a new lab: IPv6 beside IPv4, for pods, Services and nodes.")
 @click.option(
-    "--cluster-cidr", type=_Network(), default=plan.CLUSTER_CIDR, show_default=True, help="Of a new lab: pods."
+    "--cluster-cidr", "pods", type=_Networks(), help=f"Of a new lab: pods; {plan.CLUSTER_CIDR}[,{plan.CLUSTER_CIDR6}]."
 )
 @click.option(
-    "--service-cidr", type=_Network(), default=plan.SERVICE_CIDR, show_default=True, help="Of a new lab: Services."
+    "--service-cidr",
+    "services",
+    type=_Networks(),
+    help=f"Of a new lab: Services; {plan.SERVICE_CIDR}[,{plan.SERVICE_CIDR6}].",
 )
 @needs_root
-def up(name: str, state_root: Path, nodes: int | None, cluster_cidr: IPv4Network, service_cidr: IPv4Network) -> None:
+def up(
+    name: str,
+    state_root: Path,
+    nodes: int | None,
+    *,
+    dual_stack: bool,
+    pods: tuple[Network, ...] | None,
+    services: tuple[Network, ...] | None,
+) -> None:
     """Bring a lab up. On a lab that runs: repair it."""
-    wanted = wanted_lab(name, state_root, cluster_cidr=cluster_cidr, service_cidr=service_cidr)
-    outcome = ensure_up(wanted, nodes)
+    second = (plan.CLUSTER_CIDR6, plan.SERVICE_CIDR6) if dual_stack else (None, None)
+    asked = {
+        option: _with_second(networks, beside)
+        for option, networks, beside in (("--cluster-cidr", pods, second[0]), ("--service-cidr", services, second[1]))
+        if networks
+    }
+    wanted = replace(
+        wanted_lab(name, state_root),
+        cluster_cidrs=asked.get("--cluster-cidr", _with_second((plan.CLUSTER_CIDR,), second[0])),
+        service_cidrs=asked.get("--service-cidr", _with_second((plan.SERVICE_CIDR,), second[1])),
+    )
+    existing = state.load_directory(wanted.directory)
+    if dual_stack and existing is not None and not existing.is_dual_stack:
+        down = spelling.command("down", existing.directory)
+        raise OptionError("--dual-stack", "", f"the lab {name!r} was made with IPv4 alone; take it down first: {down}")
+    outcome = ensure_up(wanted, nodes, asked=asked)
     print_outcome(outcome)
     print_kubectl(outcome.lab)
 
 
-def wanted_lab(
-    name: str,
-    state_root: Path,
-    *,
-    cluster_cidr: IPv4Network = plan.CLUSTER_CIDR,
-    service_cidr: IPv4Network = plan.SERVICE_CIDR,
-) -> Lab:
+def _with_second(networks: tuple[Network, ...], second: Network | None) -> tuple[Network, ...]:
+    return (*networks, second) if second and len(networks) == 1 else networks
+
+
+def wanted_lab(name: str, state_root: Path) -> Lab:
     """Return the lab as it would be if it were new."""
+    directory = state.directory(state_root, name)
     return Lab(
         name=name,
-        directory=state.directory(state_root, name),
+        directory=directory,
         node_count=plan.DEFAULT_NODES,
-        api_port=state.free_port(plan.first_api_port(state.directory(state_root, name))),
-        cluster_cidr=cluster_cidr,
-        service_cidr=service_cidr,
+        api_port=state.free_port(plan.first_api_port(directory)),
     )
 
 
-def ensure_up(wanted: Lab, nodes: int | None, *, at_least: int = 1) -> bring_up.Outcome:
+def ensure_up(
+    wanted: Lab, nodes: int | None, *, at_least: int = 1, asked: Mapping[str, tuple[Network, ...]] = _NOTHING_ASKED
+) -> bring_up.Outcome:
     """Bring the lab up; an existing one that has fewer nodes than `at_least` grows."""
     existing = state.load_directory(wanted.directory)
     if existing is not None and nodes is None:
         nodes = max(existing.node_count, at_least)
-    chosen = bring_up.choose(wanted, existing, node_count=nodes)
+    chosen = bring_up.choose(wanted, existing, node_count=nodes, asked=asked)
     console.print(f"[bold]lab {chosen.name}[/bold], {chosen.node_count} nodes", highlight=False)
     with state.locked(chosen.directory):
         return bring_up.bring_up(chosen, existing, ConsoleProgress(console))

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ipam import cidrs
 from lab.survey import ComponentState, LabState, PodState
 
 
@@ -20,7 +21,8 @@ def print_status(console: Console, status: LabState) -> None:
     lab = status.lab
     console.print(f"[bold]lab {lab.name}[/bold]  {lab.directory}", highlight=False, soft_wrap=True)
     console.print(
-        f"API server https://127.0.0.1:{lab.api_port}  pods {lab.cluster_cidr}  Services {lab.service_cidr}",
+        f"API server https://127.0.0.1:{lab.api_port}  pods {cidrs.spell(lab.cluster_cidrs)}  "
+        f"Services {cidrs.spell(lab.service_cidrs)}",
         highlight=False,
     )
     if status.api_problem:

@@ -7,16 +7,19 @@ configuration is there, the proxy's table is in the kernel. A component that kee
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from dataplane import netns
 from dataplane.errors import DataplaneError
 from dataplane.nft.linux import LinuxNft
 from dataplane.nft.objects import Family, Table
+from ipam import cidrs
+from ipam.address import Network
 from kube.errors import ApiError, Unreachable
-from kube.objects import Node
+from kube.http import Client
 from lab import cluster, plan, processes, spelling, state, supervisor, topology
 from lab.errors import LabError, OptionError, StepError
 from lab.plan import Component, Lab, NodePlan
@@ -38,12 +41,18 @@ class Outcome:
     added: tuple[str, ...] = ()
 
 
-def choose(wanted: Lab, existing: Lab | None, *, node_count: int | None) -> Lab:
-    """Return the lab to bring up: an existing one keeps what it was made with, and may grow."""
+def choose(
+    wanted: Lab, existing: Lab | None, *, node_count: int | None, asked: Mapping[str, tuple[Network, ...]]
+) -> Lab:
+    """Return the lab to bring up: an existing one keeps what it was made with, and may grow.
+
+    `asked` are the networks that were named, by their option.
+    """
     if existing is None:
         lab = plan.validate(wanted if node_count is None else replace(wanted, node_count=node_count))
         _refuse_foreign_namespaces(lab)
         return lab
+    _refuse_other_networks(existing, asked)
     if node_count is not None and node_count < existing.node_count:
         raise OptionError(
             "--nodes",
@@ -52,6 +61,18 @@ def choose(wanted: Lab, existing: Lab | None, *, node_count: int | None) -> Lab:
             f"take it down first: {spelling.command('down', existing.directory)}",
         )
     return plan.validate(existing if node_count is None else replace(existing, node_count=node_count))
+
+
+def _refuse_other_networks(existing: Lab, asked: Mapping[str, tuple[Network, ...]]) -> None:
+    has = {"--cluster-cidr": existing.cluster_cidrs, "--service-cidr": existing.service_cidrs}
+    for option, networks in asked.items():
+        if networks != has[option]:
+            raise OptionError(
+                option,
+                cidrs.spell(networks),
+                f"the lab {existing.name!r} was made with {cidrs.spell(has[option])} and keeps it; "
+                f"take it down first: {spelling.command('down', existing.directory)}",
+            )
 
 
 def _refuse_foreign_namespaces(lab: Lab) -> None:
@@ -171,9 +192,17 @@ class _BringUp:
         api = cluster.client(self.lab)
         for node in self.lab.nodes:
             step.say(f"waiting for {node.name}")
-            self._await(lambda node=node: _is_registered(node, cluster.nodes(api)), "Node agents", f"{node.name}/agent")  # type: ignore[misc]
+            self._await(partial(self._is_registered, node, api), "Node agents", f"{node.name}/agent")
         known = cluster.nodes(api)
-        step.say(", ".join(f"{node.name} {known[node.name].spec.pod_cidr}" for node in self.lab.nodes))
+        step.say(", ".join(f"{node.name} {','.join(known[node.name].spec.pod_cidrs)}" for node in self.lab.nodes))
+
+    def _is_registered(self, node: NodePlan, api: Client) -> bool:
+        """Whether a node is ready and has, and says, an address of every family of the lab."""
+        found, families = cluster.nodes(api).get(node.name), len(self.lab.cluster_cidrs)
+        if found is None or len(found.spec.pod_cidrs) < families or not cluster.is_ready(found):
+            return False
+        said = [address for address in found.status.addresses if address.type == "InternalIP"]
+        return len(said) >= families and any(node.cni_conf_dir.glob("*.conflist"))
 
     def _proxies(self, step: Step) -> None:
         for node in self.lab.nodes:
@@ -234,13 +263,6 @@ def _holds(condition: Callable[[], bool]) -> bool:
         return condition()
     except (ApiError, Unreachable, DataplaneError):
         return False
-
-
-def _is_registered(node: NodePlan, known: dict[str, Node]) -> bool:
-    found = known.get(node.name)
-    if found is None or not found.spec.pod_cidr or not cluster.is_ready(found):
-        return False
-    return any(node.cni_conf_dir.glob("*.conflist"))
 
 
 def _has_proxy_table(node: NodePlan) -> bool:

@@ -18,6 +18,7 @@ import sys
 DEFAULT_PORT = 8080
 DRAIN_SECONDS = 1
 IDENTITY = (("pod", "POD_NAME"), ("namespace", "POD_NAMESPACE"), ("node", "POD_NODE"))
+_MAPPED = "::ffff:"  # how a socket of both families spells IPv4 (RFC 4291 §2.5.5.2)
 _REQUEST_LIMIT = 8192
 _PATIENCE = 5.0  # seconds for a client to finish its request
 
@@ -25,7 +26,9 @@ _PATIENCE = 5.0  # seconds for a client to finish its request
 def answer(client: str, port: int) -> bytes:
     """Say who answers whom. Names are DNS labels, so nothing needs escaping."""
     who = "".join(f'"{key}": "{os.environ.get(variable, "")}", ' for key, variable in IDENTITY)
-    return f'{{{who}"client": "{client}:{port}"}}\n'.encode()
+    address = client.removeprefix(_MAPPED)
+    address = f"[{address}]" if ":" in address else address
+    return f'{{{who}"client": "{address}:{port}"}}\n'.encode()
 
 
 def response(body: bytes) -> bytes:
@@ -57,7 +60,7 @@ def serve_tcp(server: socket.socket) -> None:
     while True:
         # A client may be gone again before it is accepted.
         with contextlib.suppress(ConnectionAbortedError):
-            connection, (client, port) = server.accept()
+            connection, (client, port, *_) = server.accept()
             _thread.start_new_thread(answer_connection, (connection, client, port))
 
 
@@ -65,8 +68,20 @@ def serve_udp(server: socket.socket) -> None:
     while True:
         # An ICMP error for an earlier answer is reported by the next call.
         with contextlib.suppress(OSError):
-            _, (client, port) = server.recvfrom(_REQUEST_LIMIT)
-            server.sendto(answer(client, port), (client, port))
+            _, peer = server.recvfrom(_REQUEST_LIMIT)
+            server.sendto(answer(*peer[:2]), peer)
+
+
+def listen(port: int) -> tuple[socket.socket, socket.socket]:
+    """Sockets for TCP and UDP, of both families where the machine has IPv6."""
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    tcp = socket.create_server(("", port), family=family, backlog=1024, dualstack_ipv6=both)
+    udp = socket.socket(family, socket.SOCK_DGRAM)
+    if both:
+        udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    udp.bind(("", port))
+    return tcp, udp
 
 
 def main() -> None:
@@ -74,9 +89,7 @@ def main() -> None:
     # Before it can be reached: from then on it may also be told to end.
     signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, DRAIN_SECONDS))
     signal.signal(signal.SIGALRM, lambda *_: sys.exit(0))
-    tcp = socket.create_server(("", port), backlog=1024)
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    udp.bind(("", port))
+    tcp, udp = listen(port)
     _thread.start_new_thread(serve_tcp, (tcp,))
     _thread.start_new_thread(serve_udp, (udp,))
     while True:

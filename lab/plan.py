@@ -4,26 +4,35 @@
        │ node1  │ node2  │ node3      one veth to each node
     pw-lab-node1   …             eth0 172.30.0.11/24, default route by 172.30.0.1; agent, proxy and runner run inside
 
+A dual-stack lab has the same in IPv6 beside it: fd00:172:30::1 on the bridge, fd00:172:30::11 on node1.
+
 No link leads from these namespaces to the machine's own network, so labs may use the same addresses side by side. The
 API server's process lives in the machine's namespace, where kubectl is typed; its second socket lives on the underlay.
 A lab's name has no hyphen: the namespaces of `a` and of `a-b` could not be told apart.
 """
 
+import itertools
 import re
 import zlib
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Final
 
+from ipam import cidrs
+from ipam.address import Network
 from lab.errors import OptionError
 
 DEFAULT_NODES: Final = 3
 MAX_NODES: Final = 64
 CLUSTER_CIDR: Final = IPv4Network("10.244.0.0/16")
 SERVICE_CIDR: Final = IPv4Network("10.96.0.0/16")
+CLUSTER_CIDR6: Final = IPv6Network("fd00:10:244::/56")
+SERVICE_CIDR6: Final = IPv6Network("fd00:10:96::/112")
 UNDERLAY: Final = IPv4Network("172.30.0.0/24")
 GATEWAY: Final = IPv4Interface("172.30.0.1/24")
+UNDERLAY6: Final = IPv6Network("fd00:172:30::/64")
+GATEWAY6: Final = IPv6Interface("fd00:172:30::1/64")
 API_PORT: Final = 6443
 _API_PORTS: Final = 4000
 UNDERLAY_BRIDGE: Final = "underlay"
@@ -31,18 +40,19 @@ UPLINK: Final = "eth0"
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{0,11}")
 _FIRST_NODE_HOST: Final = 10
-_POD_CIDR_PREFIX: Final = 24
+_POD_CIDR_PREFIX: Final = {4: 24, 6: 64}
 _LONGEST_SOCKET_PATH: Final = 107  # struct sockaddr_un: sun_path[108], with its terminating zero
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlan:
-    """One node: its namespace, its address on the underlay, and the folder that holds its state."""
+    """One node: its namespace, its addresses on the underlay, and the folder that holds its state."""
 
     name: str
     namespace: str
     address: IPv4Interface
     directory: Path
+    address6: IPv6Interface | None = None  # in a dual-stack lab
 
     @property
     def socket(self) -> Path:
@@ -65,8 +75,12 @@ class Lab:
     directory: Path
     node_count: int
     api_port: int
-    cluster_cidr: IPv4Network = CLUSTER_CIDR
-    service_cidr: IPv4Network = SERVICE_CIDR
+    cluster_cidrs: tuple[Network, ...] = (CLUSTER_CIDR,)  # IPv4, and then IPv6 in a dual-stack lab
+    service_cidrs: tuple[Network, ...] = (SERVICE_CIDR,)
+
+    @property
+    def is_dual_stack(self) -> bool:
+        return len(self.cluster_cidrs) > 1
 
     @property
     def namespace(self) -> str:
@@ -84,8 +98,13 @@ class Lab:
             name=name,
             namespace=f"{self.namespace}-{name}",
             address=address,
+            address6=self._address6(number) if self.is_dual_stack else None,
             directory=self.directory / "nodes" / name,
         )
+
+    def _address6(self, number: int) -> IPv6Interface:
+        """The digits of the node's IPv4 address, read as hexadecimal: both look alike."""
+        return IPv6Interface((UNDERLAY6[int(str(_FIRST_NODE_HOST + number), 16)], UNDERLAY6.prefixlen))
 
     @property
     def kubeconfig(self) -> Path:
@@ -149,8 +168,8 @@ def _api_server(lab: Lab, python: str) -> Component:
         python,
         "api",
         data_dir=lab.api_directory,
-        cluster_cidr=lab.cluster_cidr,
-        service_cidr=lab.service_cidr,
+        cluster_cidr=cidrs.spell(lab.cluster_cidrs),
+        service_cidr=cidrs.spell(lab.service_cidrs),
         listen=f"127.0.0.1:{lab.api_port}",
     )
     return Component(
@@ -234,15 +253,29 @@ def validate(lab: Lab) -> Lab:
 
 
 def _validate_networks(lab: Lab) -> None:
-    room = 2 ** max(0, _POD_CIDR_PREFIX - lab.cluster_cidr.prefixlen)
-    if lab.cluster_cidr.prefixlen > _POD_CIDR_PREFIX or room < lab.node_count:
+    _validate_families(lab)
+    for network in lab.cluster_cidrs:
+        prefix = _POD_CIDR_PREFIX[network.version]
+        if network.prefixlen > prefix or 2 ** (prefix - network.prefixlen) < lab.node_count:
+            raise OptionError("--cluster-cidr", network, f"each of the {lab.node_count} nodes needs a /{prefix} of it")
+    pairs: tuple[tuple[str, tuple[Network, ...], tuple[Network, ...]], ...] = (
+        ("--cluster-cidr", lab.cluster_cidrs, (UNDERLAY, UNDERLAY6)),
+        ("--service-cidr", lab.service_cidrs, (UNDERLAY, UNDERLAY6)),
+        ("--service-cidr", lab.service_cidrs, lab.cluster_cidrs),
+    )
+    for option, networks, others in pairs:
+        for network, other in itertools.product(networks, others):
+            if network.version == other.version and network.overlaps(other):
+                raise OptionError(option, network, f"it overlaps {other}: choose networks that do not")
+
+
+def _validate_families(lab: Lab) -> None:
+    for option, networks in (("--cluster-cidr", lab.cluster_cidrs), ("--service-cidr", lab.service_cidrs)):
+        if networks[0].version != 4:
+            raise OptionError(option, cidrs.spell(networks), "the first family of a lab is IPv4: write IPV4,IPV6")
+    if len(lab.cluster_cidrs) != len(lab.service_cidrs):
         raise OptionError(
-            "--cluster-cidr", lab.cluster_cidr, f"each of the {lab.node_count} nodes needs a /{_POD_CIDR_PREFIX} of it"
+            "--service-cidr",
+            cidrs.spell(lab.service_cidrs),
+            f"it must be of the same families as --cluster-cidr {cidrs.spell(lab.cluster_cidrs)}",
         )
-    for option, network, other in (
-        ("--cluster-cidr", lab.cluster_cidr, UNDERLAY),
-        ("--service-cidr", lab.service_cidr, UNDERLAY),
-        ("--service-cidr", lab.service_cidr, lab.cluster_cidr),
-    ):
-        if network.overlaps(other):
-            raise OptionError(option, network, f"it overlaps {other}: choose networks that do not")

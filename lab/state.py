@@ -12,12 +12,12 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from ipaddress import IPv4Network
 from pathlib import Path
 
 import msgspec
 
 from dataplane import atomic_file
+from ipam import cidrs
 from lab import plan, spelling
 from lab.errors import LabError, MissingLabError, OptionError
 from lab.plan import Component, Lab
@@ -60,8 +60,8 @@ def load_directory(folder: Path) -> Lab | None:
         directory=folder,
         node_count=saved.nodes,
         api_port=saved.api_port,
-        cluster_cidr=IPv4Network(saved.cluster_cidr),
-        service_cidr=IPv4Network(saved.service_cidr),
+        cluster_cidrs=cidrs.parse(saved.cluster_cidr),
+        service_cidrs=cidrs.parse(saved.service_cidr),
     )
 
 
@@ -70,8 +70,8 @@ def save(lab: Lab) -> None:
         name=lab.name,
         nodes=lab.node_count,
         api_port=lab.api_port,
-        cluster_cidr=str(lab.cluster_cidr),
-        service_cidr=str(lab.service_cidr),
+        cluster_cidr=cidrs.spell(lab.cluster_cidrs),
+        service_cidr=cidrs.spell(lab.service_cidrs),
     )
     atomic_file.write(lab.directory / _FILE, msgspec.json.format(msgspec.json.encode(saved)) + b"\n")
 

@@ -77,7 +77,7 @@ def survey(lab: Lab) -> LabState:
             name=node.name,
             address=str(node.address.ip),
             namespace=node.namespace,
-            pod_cidr=known[node.name].spec.pod_cidr if node.name in known else "",
+            pod_cidr=",".join(known[node.name].spec.pod_cidrs) if node.name in known else "",
             ready=node.name in known and cluster.is_ready(known[node.name]),
             pods=sum(1 for record in records[node.name] if not record.released),
             components=tuple(each for name, each in components.items() if name.startswith(f"{node.name}/")),

@@ -6,19 +6,19 @@ in the answer. A machine that rebooted has lost all of it, and is repaired by th
 
 import contextlib
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 
 from dataplane import netns
 from dataplane.errors import NotFound
 from dataplane.netlink.interface import Netlink
 from dataplane.netlink.linux import LinuxNetlink
-from dataplane.netlink.objects import Bridge, InterfaceAddress, Route, VethEnd, VethPair
+from dataplane.netlink.objects import Address, Bridge, Interface, InterfaceAddress, Network, Route, VethEnd, VethPair
 from lab import plan
 from lab.errors import LabError
 from lab.plan import Lab, NodePlan
 
-_DEFAULT_ROUTE = IPv4Network("0.0.0.0/0")
+_DEFAULT_ROUTES: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 
 def ensure_underlay(lab: Lab) -> tuple[str, ...]:
@@ -30,6 +30,8 @@ def ensure_underlay(lab: Lab) -> tuple[str, ...]:
             netlink.create_bridge(Bridge(name=plan.UNDERLAY_BRIDGE, mac=mac_of(plan.GATEWAY.ip)))
             made += (f"bridge {plan.UNDERLAY_BRIDGE}",)
         made += _ensure_address(netlink, plan.UNDERLAY_BRIDGE, plan.GATEWAY)
+        if lab.is_dual_stack:
+            made += _ensure_address(netlink, plan.UNDERLAY_BRIDGE, plan.GATEWAY6)
         _ensure_up(netlink, plan.UNDERLAY_BRIDGE)
     return made
 
@@ -43,12 +45,21 @@ def ensure_node(lab: Lab, node: NodePlan) -> tuple[str, ...]:
             _connect(underlay, node)
             made += (f"link of {node.name}",)
         made += _ensure_address(inside, plan.UPLINK, node.address)
+        if node.address6:
+            made += _ensure_address(inside, plan.UPLINK, node.address6)
         _ensure_up(inside, plan.UPLINK)
-        route = Route(destination=_DEFAULT_ROUTE, gateway=plan.GATEWAY.ip, device=plan.UPLINK)
-        if not any(have.destination == _DEFAULT_ROUTE and have.gateway == route.gateway for have in inside.routes()):
-            inside.replace_route(route)
-            made += (f"default route of {node.name}",)
+        made += _ensure_default_route(inside, node.name, plan.GATEWAY.ip)
+        if node.address6:
+            made += _ensure_default_route(inside, node.name, plan.GATEWAY6.ip)
     return made
+
+
+def _ensure_default_route(netlink: Netlink, node: str, gateway: Address) -> tuple[str, ...]:
+    route = Route(destination=_DEFAULT_ROUTES[gateway.version], gateway=gateway, device=plan.UPLINK)
+    if any((have.destination, have.gateway) == (route.destination, gateway) for have in netlink.routes()):
+        return ()
+    netlink.replace_route(route)
+    return (f"default route of {node}",)
 
 
 def _ensure_namespace(name: str) -> tuple[str, ...]:
@@ -95,7 +106,7 @@ def _ensure_up(netlink: Netlink, device: str) -> None:
         netlink.set_up(device)
 
 
-def _ensure_address(netlink: Netlink, device: str, address: IPv4Interface) -> tuple[str, ...]:
+def _ensure_address(netlink: Netlink, device: str, address: Interface) -> tuple[str, ...]:
     if any(have.interface == address for have in netlink.addresses(device)):
         return ()
     netlink.add_address(device, InterfaceAddress(interface=address))

@@ -85,6 +85,15 @@ class Lab:
     def apply(self, *objects: dict) -> None:
         self.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
 
+    def addresses6(self, namespace: str) -> dict[str, str]:
+        """Return the pods' IPv6 addresses, as the API tells them."""
+        return {
+            pod["metadata"]["name"]: each["ip"]
+            for pod in self.get("pods", "--namespace", namespace)["items"]
+            for each in pod["status"].get("podIPs", [])
+            if ":" in each["ip"]
+        }
+
     def pods(self, namespace: str) -> dict[str, PodSeen]:
         records = self.records()
         found = {}
@@ -262,7 +271,8 @@ def _ask_tcp(address: str, port: int) -> Answer:
 
 
 def _ask_udp(address: str, port: int) -> Answer:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as sender:
         sender.settimeout(2)
         sender.connect((address, port))
         sender.send(b"?")
@@ -271,7 +281,7 @@ def _ask_udp(address: str, port: int) -> Answer:
 
 def _parsed(body: bytes) -> Answer:
     answer = json.loads(body)
-    return Answer(pod=answer["pod"], client=answer["client"].partition(":")[0])
+    return Answer(pod=answer["pod"], client=answer["client"].rpartition(":")[0].strip("[]"))
 
 
 def tries(source: Namespace, address: str, port: int, count: int, *, udp: bool = False) -> list[str]:

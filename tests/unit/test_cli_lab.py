@@ -57,7 +57,7 @@ def test_without_root_a_lab_says_so_and_how(monkeypatch, tmp_path):
         (("up", "--name", "Bad"), "--name Bad: use 1 to 12 lower-case letters"),
         (("up", "--name", "unit", "--nodes", "0"), "--nodes 0: a lab has 1 to"),
         (("up", "--name", "unit", "--nodes", "many"), "'many' is not a valid integer"),
-        (("up", "--name", "unit", "--cluster-cidr", "10.244.0.0/33"), "'10.244.0.0/33' is not an IPv4 network"),
+        (("up", "--name", "unit", "--cluster-cidr", "10.244.0.0/33"), "'10.244.0.0/33' is neither a network nor"),
         (("up", "--name", "unit", "--service-cidr", "10.244.0.0/20"), "--service-cidr 10.244.0.0/20: it overlaps"),
         (("status", "--name", "unit"), "there is no lab 'unit'"),
         (("exec", "--name", "unit", "node1", "--", "true"), "there is no lab 'unit'"),

@@ -40,6 +40,10 @@ def test_http_is_answered_with_pod_node_and_client(server):
     assert client.startswith("127.0.0.1:")
 
 
+def test_a_client_of_ipv6_is_named_in_brackets():
+    assert b'"client": "[fd00::7]:99"' in echo.answer("fd00::7", 99)
+
+
 def test_a_datagram_is_answered_with_the_address_it_came_from(server):
     port, _ = server
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

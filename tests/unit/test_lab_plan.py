@@ -4,7 +4,7 @@ Address plan: underlay 172.30.0.0/24, its bridge .1, node N .10+N; pods 10.244.0
 """
 
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ from lab import plan
 from lab.errors import OptionError
 from lab.plan import Lab
 
+SERVICES = {"service_cidrs": (plan.SERVICE_CIDR, plan.SERVICE_CIDR6)}
 LAB = Lab(name="blue", directory=Path("/var/lib/podwire/labs/blue"), node_count=3, api_port=6443)
 PROGRAMS = {
     "api": api.__main__.main,
@@ -34,6 +35,12 @@ def test_nodes_have_names_namespaces_and_addresses_in_order():
         ("node3", "pw-blue-node3"),
     ]
     assert IPv4Interface("172.30.0.11/24") == LAB.nodes[0].address
+
+
+def test_in_a_dual_stack_lab_both_addresses_of_a_node_look_alike():
+    dual = plan.validate(replace(LAB, cluster_cidrs=(plan.CLUSTER_CIDR, plan.CLUSTER_CIDR6), **SERVICES))
+    assert IPv6Interface("fd00:172:30::11/64") == dual.nodes[0].address6
+    assert all(each.address6 is None for each in LAB.nodes)
 
 
 def test_the_largest_lab_fits_its_underlay():
@@ -87,13 +94,27 @@ def test_a_node_count_out_of_range_is_refused(count):
 @pytest.mark.parametrize(
     ("option", "changes"),
     [
-        ("--cluster-cidr", {"cluster_cidr": IPv4Network("10.0.0.0/23")}),
-        ("--cluster-cidr", {"cluster_cidr": IPv4Network("10.0.0.0/25")}),
-        ("--cluster-cidr", {"cluster_cidr": IPv4Network("172.16.0.0/12")}),
-        ("--service-cidr", {"service_cidr": IPv4Network("172.30.0.128/25")}),
-        ("--service-cidr", {"service_cidr": IPv4Network("10.244.128.0/20")}),
+        ("--cluster-cidr", {"cluster_cidrs": (IPv4Network("10.0.0.0/23"),)}),
+        ("--cluster-cidr", {"cluster_cidrs": (IPv4Network("10.0.0.0/25"),)}),
+        ("--cluster-cidr", {"cluster_cidrs": (IPv4Network("172.16.0.0/12"),)}),
+        ("--service-cidr", {"service_cidrs": (IPv4Network("172.30.0.128/25"),)}),
+        ("--service-cidr", {"service_cidrs": (IPv4Network("10.244.128.0/20"),)}),
+        ("--cluster-cidr", {"cluster_cidrs": (plan.CLUSTER_CIDR, IPv6Network("fd00:1::/63")), **SERVICES}),
+        ("--cluster-cidr", {"cluster_cidrs": (plan.CLUSTER_CIDR, IPv6Network("fd00:172::/32")), **SERVICES}),
+        ("--cluster-cidr", {"cluster_cidrs": (plan.CLUSTER_CIDR6, plan.CLUSTER_CIDR), **SERVICES}),
+        ("--service-cidr", SERVICES),
     ],
-    ids=["too small for three nodes", "smaller than a node", "over the underlay", "in the underlay", "in the pods"],
+    ids=[
+        "too small for three nodes",
+        "smaller than a node",
+        "over the underlay",
+        "in the underlay",
+        "in the pods",
+        "IPv6 too small for three nodes",
+        "IPv6 over the underlay",
+        "IPv6 first",
+        "families that differ",
+    ],
 )
 def test_networks_that_cannot_work_are_refused_by_option(option, changes):
     with pytest.raises(OptionError) as refused:

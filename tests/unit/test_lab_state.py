@@ -4,7 +4,7 @@ import multiprocessing
 import shutil
 import socket
 import threading
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 import pytest
 
@@ -20,8 +20,8 @@ def lab(tmp_path):
         directory=tmp_path / "blue",
         node_count=3,
         api_port=7443,
-        cluster_cidr=IPv4Network("10.1.0.0/16"),
-        service_cidr=IPv4Network("10.2.0.0/16"),
+        cluster_cidrs=(IPv4Network("10.1.0.0/16"), IPv6Network("fd00:1::/56")),
+        service_cidrs=(IPv4Network("10.2.0.0/16"), IPv6Network("fd00:2::/112")),
     )
 
 
