@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import Message
 
 from pods.cri import runtime_pb2 as cri
+from pods.runtime import RuntimeFailed
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -27,7 +28,7 @@ _OPTIONS: Final = (
 )
 
 
-class CriError(Exception):
+class CriError(RuntimeFailed):
     """A call the runtime refused or did not answer."""
 
     def __init__(self, call: str, code: grpc.StatusCode, details: str) -> None:

@@ -334,6 +334,11 @@ def echo_pod(name: str, namespace: str, *, node: str = "", app: str = "echo", **
     }
 
 
+def command_pod(name, namespace, *command, policy="Never", node="node1", image="anything", **spec) -> dict:
+    container = {"name": "main", "image": image, "command": list(command)}
+    return echo_pod(name, namespace, node=node, containers=[container], restartPolicy=policy, **spec)
+
+
 def service(name: str, namespace: str, *, app: str = "echo", **spec) -> dict:
     ports = [
         {"name": "tcp", "port": 80, "targetPort": ECHO_PORT},

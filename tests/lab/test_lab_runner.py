@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.lab.cluster import ask, can_connect, echo_pod, is_running, kill
+from tests.lab.cluster import ask, can_connect, command_pod, echo_pod, is_running, kill
 from tests.waiting import eventually
 
 
@@ -13,11 +13,6 @@ def container_status(lab, space, name):
 
 def process_of(lab, pod):
     return int(lab.records()[pod.uid]["containers"][0]["running"].partition("@")[0])
-
-
-def command_pod(name, space, *command, policy="Never", node="node1", **spec):
-    container = {"name": "main", "image": "anything", "command": list(command)}
-    return echo_pod(name, space, node=node, containers=[container], restartPolicy=policy, **spec)
 
 
 def test_a_crashed_container_starts_again_with_the_same_address(lab, space):

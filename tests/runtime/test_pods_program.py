@@ -1,0 +1,212 @@
+"""podwire-pods between a real API server and a real containerd: pods come, live, fail and go; the program dies.
+
+Address plan: the API server, the runner and containerd share the namespace that is the node; pods 10.244.1.0/24.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.api_server import ApiServer
+from tests.cni_plugin import PluginNode
+from tests.containerd_node import NOTHING, ContainerdNode, containerd_node, write_images
+from tests.lab.cluster import command_pod, echo_pod, is_ready, kill
+from tests.namespaces import namespace
+from tests.waiting import eventually
+
+PROGRAM = str(Path(sys.executable).with_name("podwire-pods"))
+SPACE = "default"
+
+
+class Cluster:
+    """One node with its API server; the runner is started and killed by the tests."""
+
+    def __init__(self, node: ContainerdNode, api: ApiServer) -> None:
+        self.node, self.api = node, api
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        argv = (
+            *(PROGRAM, "--kubeconfig", str(self.api.kubeconfig), "--node-name", "node1", "--no-pull"),
+            *("--runtime-endpoint", self.node.endpoint, "--cgroup-parent", self.node.machine.cgroup),
+            *("--log-dir", str(self.node.directory / "logs")),
+        )
+        with (self.node.directory / "pods.log").open("ab") as log:
+            self.process = self.node.plugin.namespace.start(*argv, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        kill(self.process.pid)
+        self.process.wait()
+
+    def apply(self, *pods: dict) -> None:
+        for pod in pods:
+            answer = self.api.request("POST", f"/api/v1/namespaces/{SPACE}/pods", pod)
+            assert answer.status == 201, answer.data
+
+    def pods(self) -> dict[str, dict]:
+        items = json.loads(self.api.request("GET", f"/api/v1/namespaces/{SPACE}/pods").data)["items"]
+        return {pod["metadata"]["name"]: pod for pod in items}
+
+    def status(self, name: str) -> dict:
+        return self.pods()[name]["status"]
+
+    def container(self, name: str) -> dict:
+        return self.status(name).get("containerStatuses", [{}])[0]
+
+    def delete(self, name: str, grace: int | None = None) -> None:
+        options = {} if grace is None else {"gracePeriodSeconds": grace}
+        self.api.request("DELETE", f"/api/v1/namespaces/{SPACE}/pods/{name}", options)
+
+    def await_ready(self, count: int) -> dict[str, dict]:
+        def complete():
+            found = self.pods()
+            return found if len(found) == count and all(map(is_ready, found.values())) else None
+
+        return eventually(complete, within=40, every=0.1)
+
+    def await_gone(self) -> None:
+        eventually(lambda: not self.pods() and self.node.left() == NOTHING, within=30, every=0.1)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("pods")
+    with namespace("node") as home:
+        home.run("ip", "link", "set", "lo", "up")
+        plugin = PluginNode(home, directory, {"isGateway": True, "isDefaultGateway": True})
+        api = ApiServer(home=home, directory=directory / "api")
+        images = write_images(directory / "images.tar")
+        api.start()
+        try:
+            node = {
+                "metadata": {"name": "node1"},
+                "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
+            }
+            assert api.request("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node"} | node).status == 201
+            with containerd_node(plugin, directory, images) as made:
+                yield Cluster(made, api)
+        finally:
+            api.kill()
+
+
+@pytest.fixture
+def cluster(shared):
+    shared.start()
+    yield shared
+    for name in shared.pods():
+        shared.delete(name, grace=0)
+    shared.await_gone()
+    shared.process.terminate()
+    assert shared.process.wait(20) == 0
+
+
+def a_pod(name: str, **spec) -> dict:
+    return echo_pod(name, SPACE, node="node1", **spec)
+
+
+def a_job(name: str, *command: str, **spec) -> dict:
+    return command_pod(name, SPACE, *command, image="podwire/echo", **spec)
+
+
+def test_a_pod_becomes_ready_says_where_it_is_and_ends_in_grace(cluster):
+    cluster.apply(a_pod("web"))
+    status = cluster.await_ready(1)["web"]["status"]
+    assert (status["phase"], status["podIPs"], status["hostIP"]) == ("Running", [{"ip": status["podIP"]}], "192.0.2.1")
+    assert list(cluster.node.plugin.leased().values()) == [status["podIP"]]
+
+    cluster.delete("web")
+
+    cluster.await_gone()
+
+
+def test_a_runner_killed_mid_way_leaves_no_pod_twice_and_none_behind(cluster):
+    cluster.apply(*(a_pod(f"burst-{number}") for number in range(4)))
+    for leases in (1, 3):
+        eventually(lambda leases=leases: len(cluster.node.plugin.leased()) >= leases, within=30, every=0.01)
+        cluster.kill()
+        cluster.start()
+
+    told = {pod["status"]["podIP"] for pod in cluster.await_ready(4).values()}
+
+    eventually(lambda: set(cluster.node.plugin.leased().values()) == told and len(told) == 4, every=0.1)
+    assert len(cluster.node.left()["shims"]) == 4
+    assert len(cluster.node.plugin.veths()) == 4
+
+
+def test_a_killed_runner_is_not_noticed_by_pods_that_run(cluster):
+    cluster.apply(a_pod("web"))
+    before = cluster.await_ready(1)["web"]["status"]
+    tasks = cluster.node.left()["tasks"]
+
+    cluster.kill()
+    cluster.start()
+    cluster.apply(a_pod("later"))
+    after = cluster.await_ready(2)["web"]["status"]
+
+    assert (after["podIP"], after["conditions"]) == (before["podIP"], before["conditions"])
+    assert after["containerStatuses"] == before["containerStatuses"]
+    assert set(tasks) <= set(cluster.node.left()["tasks"])
+
+
+def test_a_pod_deleted_while_the_runner_is_dead_is_removed_by_its_successor(cluster):
+    cluster.apply(a_pod("web"))
+    cluster.await_ready(1)
+    cluster.kill()
+    cluster.delete("web", grace=0)
+
+    cluster.start()
+
+    cluster.await_gone()
+
+
+def test_a_container_that_crashes_is_started_again_in_the_same_sandbox(cluster):
+    cluster.apply(a_pod("web"))
+    address = cluster.await_ready(1)["web"]["status"]["podIP"]
+    running = cluster.node.machine.run("sh", "-c", "pidof python3.11 || pidof python3").split()
+
+    cluster.node.machine.run("kill", "-KILL", *running)
+
+    eventually(lambda: cluster.container("web").get("restartCount") == 1, within=20, every=0.1)
+    assert cluster.await_ready(1)["web"]["status"]["podIP"] == address
+    assert cluster.container("web")["lastState"]["terminated"]["exitCode"] == 137
+
+
+def test_a_job_that_fails_has_failed_and_gives_its_address_back(cluster):
+    cluster.apply(a_job("job", "sh", "-c", "exit 3"))
+
+    eventually(lambda: cluster.status("job").get("phase") == "Failed", within=20, every=0.1)
+
+    assert cluster.container("job")["state"]["terminated"]["exitCode"] == 3
+    eventually(lambda: cluster.node.plugin.leased() == {}, within=10, every=0.1)
+
+
+@pytest.mark.parametrize(
+    ("container", "reason", "words"),
+    [
+        ({"image": "nginx:1.27"}, "ErrImageNeverPull", "images import"),
+        ({"image": "podwire/echo", "command": ["/no/such/program"]}, "RunContainerError", "no such file"),
+    ],
+    ids=["missing image", "missing program"],
+)
+def test_a_container_that_cannot_start_says_why_until_its_pod_is_deleted(cluster, container, reason, words):
+    cluster.apply(a_pod("odd", containers=[{"name": "main", **container}]))
+
+    def why():
+        return cluster.container("odd").get("state", {}).get("waiting", {})
+
+    eventually(lambda: why().get("reason") == reason, within=20, every=0.1)
+    assert words in why()["message"]
+
+
+def test_an_exec_probe_decides_whether_a_pod_is_ready(cluster):
+    probe = {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 1}
+    command = ["sh", "-c", "sleep 1; touch /tmp/ready; sleep 600"]
+    container = {"name": "main", "image": "podwire/echo", "command": command, "readinessProbe": probe}
+    cluster.apply(a_pod("slow", containers=[container]))
+    eventually(lambda: cluster.container("slow").get("started"), within=20, every=0.05)
+    assert not cluster.container("slow")["ready"]
+
+    cluster.await_ready(1)
