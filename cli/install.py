@@ -4,6 +4,7 @@ Repeating it changes nothing; after an upgrade of podwire, or with other flags, 
 Pods and Services live on while the programs restart.
 """
 
+import compileall
 import contextlib
 import os
 import shutil
@@ -22,7 +23,8 @@ from cli.systemd import Systemd, SystemdError
 from dataplane import atomic_file
 from kube.connection import ConnectionConfigError, from_kubeconfig
 
-_SOURCES = Path(cli.__file__).parents[1] / "deploy" / "systemd"
+_HOME = Path(cli.__file__).parents[1]
+_SOURCES = _HOME / "deploy" / "systemd"
 
 _root = click.option(
     "--root",
@@ -55,7 +57,8 @@ def _options(command: Any) -> Any:
 def install(*, roles: tuple[str, ...], kubeconfig: Path | None, root: Path, **flags: Any) -> None:
     """Run podwire's programs as systemd units.
 
-    ROLES are what this machine is for: `control` serves the API, `node` connects pods and answers Services.
+    ROLES are what this machine is for: `control` serves the API, `node` connects pods and answers Services, `pods` runs
+    pods in containerd where no kubelet does.
     """
     how = How(root=root, dry_run=flags.pop("dry_run"), restart=flags.pop("restart"))
     options = {name.removesuffix("_options"): value for name, value in flags.items() if value is not None}
@@ -95,6 +98,7 @@ class How:
             self.place(folder).mkdir(parents=True, exist_ok=True)
         for file in due:
             atomic_file.write(self.place(file.path), file.content, mode=file.mode)
+        _compile()
         self._start(wish, {file.path for file in due})
 
     def _start(self, wish: Wish, written: Collection[Path]) -> None:
@@ -104,6 +108,12 @@ class How:
         systemd.enable(units)
         systemd.start(units, again=[installation.unit(name) for name in concerned])
         click.echo(f"{'running' if systemd.is_live else 'enabled'}: {', '.join(units)}")
+
+
+def _compile() -> None:
+    """Leave bytecode beside the sources: the units may not write there, and would compile them at each start."""
+    for package in installation.PACKAGES:
+        compileall.compile_dir(_HOME / package, quiet=2)
 
 
 def _credentials(given: Path | None, roles: Collection[str], how: How) -> bytes | None:

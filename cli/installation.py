@@ -21,8 +21,10 @@ CONTROL: Final = "control"
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     CONTROL: ("api",),
     "node": ("node", "proxy"),
+    "pods": ("pods",),
 }
 PROGRAMS: Final = tuple(program for programs in ROLES.values() for program in programs)
+PACKAGES: Final = ("api", "cni", "dataplane", "ipam", "kube", "node", "pods", "proxy")  # what the programs import
 # Folders that must exist before systemd can make them writable for a unit.
 FOLDERS: Final[Mapping[str, tuple[Path, ...]]] = {
     "node": (Path("/etc/cni/net.d"), Path("/opt/cni/bin"), Path("/var/lib/podwire")),

@@ -13,6 +13,7 @@ from cli import installation
 from cli.__main__ import main
 from cli.installation import BadOptions, HiddenPrograms, Wish
 from node.__main__ import main as node_main
+from pods.__main__ import main as pods_main
 
 SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
 KUBECONFIG = """apiVersion: v1
@@ -177,21 +178,25 @@ def test_programs_that_the_units_cannot_see_are_refused(home):
 
 
 def test_units_name_the_programs_where_they_are():
-    wish = Wish(roles=("control", "node"), options={})
+    wish = Wish(roles=("control", "node", "pods"), options={})
     units = [file for file in installation.files(wish, sources(), Path("/srv/p/bin")) if file.path.suffix == ".service"]
 
-    assert [file.path.name for file in units] == [f"podwire-{name}.service" for name in ("api", "node", "proxy")]
+    assert [file.path.name for file in units] == [
+        f"podwire-{name}.service" for name in ("api", "node", "proxy", "pods")
+    ]
     assert all(f"ExecStart=/srv/p/bin/{file.path.stem} ".encode() in file.content for file in units)
 
 
 def test_the_api_server_is_installed_before_what_needs_its_kubeconfig():
-    assert installation.waves(("node", "control")) == (("control",), ("node",))
+    assert installation.waves(("pods", "node", "control")) == (("control",), ("node", "pods"))
 
 
 def test_a_program_restarts_for_its_own_files_and_for_its_kubeconfig_only():
     changed = {installation.KUBECONFIG, Path("/etc/podwire/api.env")}
 
-    assert [name for name in installation.PROGRAMS if installation.concerns(changed, name)] == ["api", "node", "proxy"]
+    assert [name for name in installation.PROGRAMS if installation.concerns(changed, name)] == list(
+        installation.PROGRAMS
+    )
     assert not installation.concerns({Path("/etc/podwire/node.env")}, "proxy")
 
 
@@ -200,9 +205,10 @@ def command_line(unit: str) -> list[str]:
     return text.partition("ExecStart=")[2].splitlines()[0].split()
 
 
-@pytest.mark.parametrize(("unit", "program"), [("podwire-api.service", api_main), ("podwire-node.service", node_main)])
-def test_the_flags_in_a_unit_exist(unit, program: click.Command):
-    flags = {argument.partition("=")[0] for argument in command_line(unit)[1:] if argument.startswith("--")}
+@pytest.mark.parametrize(("name", "program"), [("api", api_main), ("node", node_main), ("pods", pods_main)])
+def test_the_flags_in_a_unit_exist(name, program: click.Command):
+    given = command_line(installation.unit(name))[1:]
+    flags = {argument.partition("=")[0] for argument in given if argument.startswith("--")}
 
     assert flags <= {name for parameter in program.params for name in parameter.opts}
 
