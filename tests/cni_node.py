@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +168,8 @@ class Killed(BaseException):
 
 
 class FailPoint:
-    """Ends the call at its step number `at`, before or after one of its effects; and at every later step as well,
-    because a killed process rolls nothing back."""
+    """Ends the call at its step number `at`, before one of its effects or after the last; and at every later step as
+    well, because a killed process rolls nothing back."""
 
     def __init__(self, at: int, die: Callable[[], None]) -> None:
         self.at, self.die, self.steps = at, die, 0
@@ -179,46 +179,35 @@ class FailPoint:
         if self.steps >= self.at:
             self.die()
 
-    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def before(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, with a step before it; what it lends has steps too."""
+
         def stepped(*args: Any, **options: Any) -> Any:
             self.step()
             result = function(*args, **options)
-            self.step()
-            return result
+            return self._lending(result) if isinstance(result, contextlib.AbstractContextManager) else result
 
         return stepped
 
+    @contextlib.contextmanager
+    def _lending(self, lent: contextlib.AbstractContextManager[Any]) -> Iterator["_Stepped"]:
+        with lent as target:
+            yield _Stepped(target, self)
+
 
 class _Stepped:
-    """Any object, with a step before and after each of its methods."""
+    """Any object, with a step before each of its methods."""
 
     def __init__(self, target: Any, point: FailPoint) -> None:
         self._target, self._point = target, point
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._target, name)
-        return self._point.around(found) if callable(found) else found
+        return self._point.before(found) if callable(found) else found
 
 
 def interrupted(host: Host, point: FailPoint) -> Host:
-    """The host, with a step before and after each of its effects."""
-
-    def lending(lend: Callable[..., Any]) -> Callable[..., Any]:
-        @contextlib.contextmanager
-        def stepped(*args: Any) -> Iterator[_Stepped]:
-            with lend(*args) as target:
-                yield _Stepped(target, point)
-
-        return stepped
-
-    return replace(
-        host,
-        netlink=_Stepped(host.netlink, point),
-        inside=lending(host.inside),
-        leases=lending(host.leases),
-        masquerade=point.around(host.masquerade),
-        nft=lending(host.nft),
-        gates=lending(host.gates),
-        udp_flows=lending(host.udp_flows),
-        enable_forwarding=point.around(host.enable_forwarding),
-    )
+    """The host, with a step before each of its effects: whatever it is given one day to do is one."""
+    effects = {each.name: getattr(host, each.name) for each in fields(host)}
+    stepped = {name: point.before(effect) for name, effect in effects.items() if callable(effect)}
+    return replace(host, netlink=_Stepped(host.netlink, point), **stepped)

@@ -1,4 +1,4 @@
-"""A call killed before or after each of its effects, on a node in memory; tests/kernel does the same for real.
+"""A call killed before each of its effects and after the last, on a node in memory; tests/kernel does the same for real.
 
 The law: whatever step it dies at, afterwards a DEL, a repeated ADD or a sweep finds everything, and at no moment is
 an address with two owners or a wired pod without a lease.
@@ -24,7 +24,8 @@ def killed_at(step: int, node: FakeNode, command: str, pod) -> bool:
 
     point = FailPoint(step, die)
     with contextlib.suppress(Killed):
-        node.call(command, pod, host=interrupted(node.host(), point), ipam=TINY, ipMasq=True, **PORTS)
+        node.call(command, pod, host=interrupted(node.host(), point), ipam=TINY, ipMasq=True, sourceCheck=True, **PORTS)
+        point.step()  # all is done but the answer
         return False
     return True
 
@@ -35,7 +36,7 @@ def deaths(make_node, command):
         node = make_node()
         pod = node.pod("web")
         if command == "DEL":
-            node.call("ADD", pod, ipam=TINY, **PORTS)
+            node.call("ADD", pod, ipam=TINY, sourceCheck=True, **PORTS)
         if not killed_at(step, node, command, pod):
             assert step > 5, "the call has hardly any steps: is the fail point connected?"
             return
@@ -49,7 +50,8 @@ def make_node(tmp_path):
 
 
 def assert_clean(node: FakeNode, pod) -> None:
-    assert (node.leased(), node.veths(), node.ports(), pod.netlink.link("eth0")) == ({}, [], {}, None)
+    assert (node.leased(), node.veths(), node.ports(), node.gated()) == ({}, [], {}, set())
+    assert pod.netlink.link("eth0") is None
 
 
 def assert_one_pod(node: FakeNode) -> None:
@@ -88,6 +90,7 @@ def test_same_request_again_after_any_killed_add_succeeds(make_node):
         point = FailPoint(step, lambda: (_ for _ in ()).throw(Killed))
         with contextlib.suppress(Killed):
             node.call("ADD", pod, host=interrupted(node.host(), point), env=request, ipam=TINY)
+            point.step()
             return
         assert node.call("ADD", pod, env=request, ipam=TINY)["exit"] == 0
         assert_one_pod(node)
@@ -118,4 +121,12 @@ def test_sweep_after_any_killed_add_leaves_a_whole_pod_or_nothing(make_node):
     for node, pod in deaths(make_node, "ADD"):
         leftovers.sweep("net", node.directory, node.host())
         is_wired = pod.netlink.link("eth0") is not None
-        assert (len(node.leased()), len(node.veths())) == (int(is_wired), int(is_wired))
+        assert (len(node.leased()), len(node.veths()), len(node.gated())) == (int(is_wired),) * 3
+
+
+@pytest.mark.parametrize("command", ["ADD", "DEL"])
+def test_gc_removes_what_any_killed_call_left(make_node, command):
+    for node, pod in deaths(make_node, command):
+        nobody = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": []}
+        assert node.call("GC", pod, ipam=TINY, **nobody) == {"exit": 0}
+        assert_clean(node, pod)

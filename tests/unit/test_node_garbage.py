@@ -87,11 +87,12 @@ def test_a_namespace_that_got_the_inode_of_a_vanished_one_keeps_nothing_alive(no
 
 
 def test_a_call_under_way_is_left_alone_however_long_it_takes(node, clock):
-    def stop():
-        raise Killed
+    def stop_once_wired():
+        if node.veths():
+            raise Killed
 
-    with pytest.raises(Killed):  # pending, and the veth is there
-        node.call("ADD", node.pod("web"), host=interrupted(node.host(), FailPoint(26, stop)))
+    with pytest.raises(Killed):
+        node.call("ADD", node.pod("web"), host=interrupted(node.host(), FailPoint(1, stop_once_wired)))
     assert node.states() == ["pending"]
     collector = GarbageCollector("net", node.directory, node.host(), clock=clock)
     with locks.attachment_lock(node.directory, WEB):
