@@ -29,8 +29,8 @@ check:
 	@echo "check: formatting, lint, types and layers hold"
 
 bench:
-	@scripts/setup test
-	@$(BIN)/python -m tests.bench
+	@scripts/setup bench
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 clean:
 	@if [ -x $(BIN)/podwire ]; then $(BIN)/podwire lab down --all; fi
@@ -40,6 +40,7 @@ clean:
 lock:
 	uv pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --extra build pyproject.toml -o requirements.lock
 	uv pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	uv pip compile -q --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --extra bench -c requirements-dev.lock pyproject.toml -o requirements-bench.lock
 
 # For maintainers: renew the generated modules of the .proto files.
 proto:

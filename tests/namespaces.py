@@ -28,9 +28,9 @@ class Namespace:
     def path(self) -> str:
         return f"/run/netns/{self.name}"
 
-    def run(self, *argv: str, check: bool = True, stdin: str | None = None) -> str:
+    def run(self, *argv: str, check: bool = True, stdin: str | None = None, timeout: float = 60) -> str:
         """Run a program inside and return its output; its stderr is part of the failure."""
-        done = subprocess.run(self.argv(*argv), capture_output=True, text=True, input=stdin, timeout=60)
+        done = subprocess.run(self.argv(*argv), capture_output=True, text=True, input=stdin, timeout=timeout)
         if check and done.returncode:
             raise AssertionError(f"{' '.join(argv)} in {self.name}: exit {done.returncode}: {done.stderr}{done.stdout}")
         return done.stdout
