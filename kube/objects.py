@@ -39,6 +39,18 @@ class AnnotatedMeta(ObjectMeta, frozen=True):
     annotations: dict[str, str] | None = None
 
 
+class ServiceAnnotations(Wire, frozen=True):
+    """Of a Service's annotations those that mean something to podwire; kubectl's alone are as large as the Service."""
+
+    on_endpoint_removal: str = field(default="", name="podwire.dev/on-endpoint-removal")
+
+
+class ServiceMeta(ObjectMeta, frozen=True):
+    """A Service's metadata. Go writes no annotations as null."""
+
+    annotations: ServiceAnnotations | None = None
+
+
 class Condition(Wire, frozen=True):
     """One entry of status.conditions of a Node or Pod."""
 
@@ -261,7 +273,7 @@ class ServiceStatus(Wire, frozen=True):
 class Service(Wire, frozen=True):
     """core/v1 Service."""
 
-    metadata: ObjectMeta
+    metadata: ServiceMeta
     spec: ServiceSpec = ServiceSpec()
     status: ServiceStatus = ServiceStatus()
 

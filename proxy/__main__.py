@@ -18,6 +18,7 @@ from dataplane.conntrack import Conntrack
 from dataplane.errors import DataplaneError
 from dataplane.nft.linux import LinuxNft
 from dataplane.nft.objects import Family, Table
+from dataplane.tcp_probe import TcpProbe
 from kube.connection import Connection, ConnectionConfigError, from_kubeconfig, in_cluster
 from kube.http import Client
 from proxy import cleanup as cleaning
@@ -109,6 +110,7 @@ def _serve(configuration: KubeProxyConfiguration) -> None:
         _tables(),
         Conntrack(),
         here.settings(configuration, node),
+        probe=TcpProbe(),
     )
     proxy.metrics.add(ConnectionMetrics({FAMILIES[nft.table.family]: nft for nft in _tables()}, proxy.served))
     servers = _servers(configuration, proxy)

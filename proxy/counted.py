@@ -1,36 +1,52 @@
 """Figures that stand beside the sync and cost it nothing: flows deleted, and Services that have no endpoint here."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from dataplane.conntrack import Flow
+from dataplane.conntrack import ANYWHERE, Flow, Marks, Sent
 from proxy import model, topology
-from proxy.flows import Connections
+from proxy.flows import Connections, Key
 from proxy.metrics import Metrics
-from proxy.model import Address, Family, InvalidService, ServiceName, ServicePort
+from proxy.model import Family, InvalidService, ServiceName, ServicePort
 from proxy.planning import Source
-
-_FAMILIES: dict[int, Family] = {4: "IPv4", 6: "IPv6"}
 
 
 class CountedConnections:
     """Conntrack, counting what is deleted."""
 
-    def __init__(self, connections: Connections, metrics: Metrics) -> None:
+    def __init__(self, connections: Connections, metrics: Metrics, *, family: Family) -> None:
         self._connections = connections
-        self._metrics = metrics
+        self._deleted = metrics.deleted_flows.labels(family)
 
-    def udp_flows(self, version: int, *, destination: Address | None = None) -> Iterable[Flow]:
-        return self._connections.udp_flows(version, destination=destination)
+    def flows(
+        self, version: int, protocol: int, *, sent: Sent = ANYWHERE, marks: Marks | None = None
+    ) -> Iterable[Flow]:
+        return self._connections.flows(version, protocol, sent=sent, marks=marks)
 
     def delete(self, flow: Flow) -> bool:
         """Whether the flow was still there."""
         is_deleted = self._connections.delete(flow)
         if is_deleted:
-            self._metrics.deleted_flows.labels(_FAMILIES[flow.destination.version]).inc()
+            self._deleted.inc()
         return is_deleted
+
+    def set_mark(self, flow: Flow, mark: int) -> bool:
+        return self._connections.set_mark(flow, mark)
+
+
+def timed(
+    sweep: Callable[[frozenset[Key]], None], metrics: Metrics, *, family: Family
+) -> Callable[[frozenset[Key]], None]:
+    """The same, measured."""
+    seconds = metrics.flow_rounds.labels(family)
+
+    def timed_sweep(keys: frozenset[Key]) -> None:
+        with seconds.time():
+            sweep(keys)
+
+    return timed_sweep
 
 
 class LocalityMetrics(Collector):

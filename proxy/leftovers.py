@@ -4,17 +4,13 @@ Each Service gets what it wants and the table already has as its old share; what
 to be removed. The union of all is the difference between the table and the truth.
 """
 
-import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from dataplane.nft.objects import Element
-from proxy import layout
 from proxy import state as states
-from proxy.model import ServiceName, Target
-from proxy.planning import NOT_SERVED, Draft, Frontend, Served
+from proxy.model import ServiceName
+from proxy.planning import NOT_SERVED, Draft, Served
 from proxy.state import ChainContent, ElementKey, State
-
-_UDP = layout.PROTOCOL_NUMBERS["UDP"]
 
 
 def against(found: State, drafts: Sequence[Draft], leftovers: ServiceName) -> list[Draft]:
@@ -22,8 +18,7 @@ def against(found: State, drafts: Sequence[Draft], leftovers: ServiceName) -> li
     elements, chains = dict(found.elements), dict(found.chains)
     rebased = [_rebased(draft, _same_or(draft.new.state, _take(elements, chains, draft.new.state))) for draft in drafts]
     rest = State(elements, chains)
-    answered = {frontend for draft in drafts for frontend in draft.new.udp}
-    gone = Served(state=rest, udp=_udp_frontends(rest, answered))
+    gone = Served(state=rest)
     return [Draft(name=leftovers, old=gone, new=NOT_SERVED), *rebased]
 
 
@@ -47,16 +42,6 @@ def _rebased(draft: Draft, share: State) -> Draft:
     old = draft.old
     return Draft(
         name=draft.name,
-        old=Served(state=share, assignments=old.assignments, timeouts=old.timeouts, udp=old.udp),
+        old=Served(state=share, assignments=old.assignments, timeouts=old.timeouts),
         new=draft.new,
     )
-
-
-def _udp_frontends(rest: State, answered: Iterable[Frontend]) -> Mapping[Frontend, frozenset[Target]]:
-    """Nobody serves these any more; who did is not known, and does not matter."""
-    fronts = {
-        Frontend(ipaddress.ip_address(entry.key[:-8]), int.from_bytes(entry.key[-4:-2], "big"))
-        for entry in rest.elements
-        if entry.set_name in {layout.SERVICES, layout.SINGLE_ENDPOINT} and entry.key[-8] == _UDP
-    }
-    return dict.fromkeys(fronts.difference(answered), frozenset())

@@ -60,6 +60,9 @@ class Metrics:
         self.deleted_flows = self._counter(
             "conntrack_reconciler_deleted_entries", "Conntrack entries deleted because nobody answers there any more"
         )
+        self.flow_rounds = self._histogram(
+            "conntrack_reconciler_sync_duration_seconds", "Time a look at connections took after a round"
+        )
         self.healthz = Counter("kubeproxy_proxy_healthz", "Answers of /healthz", ("code",), registry=self.registry)
         self.livez = Counter("kubeproxy_proxy_livez", "Answers of /livez", ("code",), registry=self.registry)
 

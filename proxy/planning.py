@@ -7,7 +7,7 @@ and the numbers that the losing side had go back.
 import ipaddress
 import itertools
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -52,13 +52,6 @@ _CLAIMED: Final = {
 }
 
 
-class Frontend(NamedTuple):
-    """Where clients of a UDP Service port send to."""
-
-    address: Address
-    port: int
-
-
 class AssignmentName(NamedTuple):
     """Which endpoints of which Service port."""
 
@@ -74,15 +67,11 @@ class Claim(NamedTuple):
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """What the table holds for one Service, and the numbers taken for it.
-
-    `udp` are the targets that still answer on each UDP frontend, also those that take no new connections.
-    """
+    """What the table holds for one Service, and the numbers taken for it."""
 
     state: State
     assignments: Mapping[AssignmentName, Assignment] = {}
     timeouts: frozenset[int] = frozenset()
-    udp: Mapping[Frontend, frozenset[Target]] = {}
 
     @property
     def claims(self) -> frozenset[Claim]:
@@ -131,16 +120,13 @@ class Planner:
         slices = tuple(self._source.slices(name))
         assignments = self._known(ports, old, found)
         plans: list[PortPlan] = []
-        udp: dict[Frontend, frozenset[Target]] = {}
         for port in ports:
             endpoints = model.endpoints(slices, port)
             plans.append(self._plan(port, endpoints, assignments))
-            if port.name.protocol == "UDP":
-                udp |= dict.fromkeys(self._frontends(port), topology.answering(endpoints))
         return Draft(
             name=name,
-            old=Served(state=old.state, assignments=assignments, timeouts=old.timeouts, udp=old.udp),
-            new=_served(plans, udp),
+            old=Served(state=old.state, assignments=assignments, timeouts=old.timeouts),
+            new=_served(plans),
         )
 
     def settle(self, draft: Draft, *, accepted: bool) -> None:
@@ -167,13 +153,6 @@ class Planner:
             if known.keys().isdisjoint(names):
                 known |= self._identities.adopt({name: restart.adopted(found, port, name.scope) for name in names})
         return known
-
-    def _frontends(self, port: ServicePort) -> Iterator[Frontend]:
-        for address in (port.cluster_ip, *port.external_addresses):
-            yield Frontend(address, port.port)
-        if port.node_port:
-            for address in self.here.addresses:
-                yield Frontend(address, port.node_port)
 
     def _plan(
         self, port: ServicePort, endpoints: tuple[Endpoint, ...], known: Mapping[AssignmentName, Assignment]
@@ -217,7 +196,7 @@ def _allowed_sources(port: ServicePort, addresses: Iterable[Address]) -> tuple[N
     return model.collapsed([*ranges, *own])
 
 
-def _served(plans: Iterable[PortPlan], udp: Mapping[Frontend, frozenset[Target]]) -> Served:
+def _served(plans: Iterable[PortPlan]) -> Served:
     rendered = tuple(plans)
     assignments = {
         AssignmentName(plan.port.name, scope): (plan.port, assignment)
@@ -229,5 +208,4 @@ def _served(plans: Iterable[PortPlan], udp: Mapping[Frontend, frozenset[Target]]
         state=render.render(rendered),
         assignments={name: assignment for name, (_, assignment) in assignments.items()},
         timeouts=frozenset(timeout for timeout in seconds if timeout is not None),
-        udp=udp,
     )

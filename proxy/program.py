@@ -1,7 +1,7 @@
 """The proxy's parts and their threads, put together.
 
 informers ──► Inputs ──marks──► SingleStack, one a family: ControlLoop ──► Syncer ──► its table
-                                    ▲                                        └──► StaleFlows ──► conntrack
+                                    ▲                             └─ after that ─► Flows ──► conntrack
              Monitor ──foreign──────┘
 
 Nothing is written before Services and EndpointSlices have both been listed: half of the truth would cut connections.
@@ -21,15 +21,16 @@ from kube.http import Client
 from kube.informer import Informer
 from kube.resources import ENDPOINT_SLICES, NODES, SERVICES
 from proxy import model
-from proxy.counted import CountedConnections, LocalityMetrics
+from proxy.counted import LocalityMetrics
 from proxy.events import Recorder
-from proxy.flows import Connections, StaleFlows
+from proxy.flows import Connections
 from proxy.health import Health
 from proxy.here import Settings
 from proxy.inputs import Inputs
 from proxy.metrics import Metrics
 from proxy.model import Family, ServiceName
 from proxy.planning import Served
+from proxy.resets import Probe
 from proxy.single_stack import FAMILIES, Shared, SingleStack
 from proxy.surroundings import Surroundings
 from proxy.trouble import Trouble, on_node
@@ -46,7 +47,9 @@ class Proxy:
     The tables are beside each other: the monitor of one passes over the proxy's own changes of all. They outlive it.
     """
 
-    def __init__(self, client: Client, tables: Sequence[Nft], connections: Connections, settings: Settings) -> None:
+    def __init__(
+        self, client: Client, tables: Sequence[Nft], connections: Connections, settings: Settings, *, probe: Probe
+    ) -> None:
         node = settings.node
         families = tuple(FAMILIES[nft.table.family] for nft in tables)
         self.health = Health(families)
@@ -65,7 +68,6 @@ class Proxy:
             client, NODES, objects.Node, field_selector=f"metadata.name={node}"
         )
         self._surroundings = Surroundings(client, self._nodes, settings, changed=self._on_node)
-        self._flows = StaleFlows(CountedConnections(connections, self.metrics))
         self.events = Recorder(client, node=node)
         self._node = node
         trouble = Trouble(self.events, self._services.cache)
@@ -78,7 +80,8 @@ class Proxy:
             node=node,
             inputs=inputs,
             surroundings=self._surroundings,
-            flows=self._flows,
+            connections=connections,
+            probe=probe,
             health=self.health,
             metrics=self.metrics,
             trouble=trouble,
@@ -94,7 +97,7 @@ class Proxy:
         self._threads = self._made_threads()
 
     def _made_threads(self) -> list[threading.Thread]:
-        runs = {"udp-flows": self._flows.run, "monitor": self._watch_tables}
+        runs = {"monitor": self._watch_tables}
         for stack in self.stacks:
             runs |= stack.runs
         return [threading.Thread(target=run, name=name, daemon=True) for name, run in runs.items()]
@@ -122,7 +125,6 @@ class Proxy:
         self._stopping.set()
         for stack in self.stacks:
             stack.stop()
-        self._flows.stop()
         self._monitor.stop()
         self._services.stop()
         self._slices.stop()

@@ -1,6 +1,6 @@
-"""One address family's part of the proxy: its table, its rounds of work and its health check ports.
+"""One address family's part of the proxy: its table, its rounds of work, its connections and health check ports.
 
-Families share what the API says and the flows to cut, nothing else: a table that cannot be written holds up no other.
+Families share what the API says, nothing else: a table that cannot be written holds up no other.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,18 +11,20 @@ import structlog
 
 from dataplane.nft.interface import Change, Nft
 from dataplane.nft.objects import Family as TableFamily
-from kube.control import ControlLoop
-from proxy.flows import StaleFlows
+from kube.control import ControlLoop, SyncFailed
+from proxy.counted import CountedConnections, timed
+from proxy.flows import Connections, Flows
 from proxy.health import Health
 from proxy.health_check_ports import HealthCheckPorts
 from proxy.inputs import Inputs
 from proxy.metrics import Metrics
 from proxy.model import Family, ServiceName
 from proxy.planning import Planner, Served
+from proxy.resets import Probe
 from proxy.rounds import Rounds
 from proxy.ruleset import Ruleset
 from proxy.surroundings import Surroundings
-from proxy.sync import NODE, RESYNC, Syncer
+from proxy.sync import NO_SERVICES, NODE, RESYNC, Syncer
 from proxy.trouble import Trouble
 
 log = structlog.get_logger(__name__)
@@ -37,7 +39,8 @@ class Shared:
     node: str
     inputs: Inputs
     surroundings: Surroundings
-    flows: StaleFlows
+    connections: Connections
+    probe: Probe
     health: Health
     metrics: Metrics
     trouble: Trouble
@@ -63,8 +66,15 @@ class SingleStack:
                 look=lambda: shared.surroundings.look(self.family),
             ),
             later=lambda key, seconds: self._loop.mark(key, after=seconds),
-            expect_udp=shared.flows.expect,
         )
+        self._flows = Flows(
+            shared.inputs,
+            CountedConnections(shared.connections, shared.metrics, family=self.family),
+            shared.probe,
+            family=self.family,
+            addresses=lambda: shared.surroundings.look(self.family).addresses,
+        )
+        self._sweep_flows = timed(self._flows.sweep, shared.metrics, family=self.family)
         self.rounds = Rounds(
             self._syncer, shared.health, shared.metrics, family=self.family, tell=shared.trouble.service
         )
@@ -75,7 +85,11 @@ class SingleStack:
     @property
     def runs(self) -> Mapping[str, Callable[[], None]]:
         """What needs a thread each, by its name."""
-        return {f"services-{self.family}": self._run, f"health-check-ports-{self.family}": self._health_checks.run}
+        return {
+            f"services-{self.family}": self._run,
+            f"flows-{self.family}": lambda: self._flows.run(self._sweep_flows),
+            f"health-check-ports-{self.family}": self._health_checks.run,
+        }
 
     def served(self) -> Mapping[ServiceName, Served]:
         return self._syncer.served()
@@ -107,9 +121,24 @@ class SingleStack:
 
     def stop(self) -> None:
         self._loop.stop()
+        self._flows.stop()
         self._health_checks.stop()
 
     def _run(self) -> None:
         if self._await_lists():
             self.check()
-            self._loop.run(self.rounds.sync)
+            self._loop.run(self._round)
+
+    def _round(self, keys: frozenset[ServiceName]) -> None:
+        try:
+            self.rounds.sync(keys)
+        except SyncFailed as error:
+            self._look_after_flows(keys.difference(error.failures))
+            raise
+        self._look_after_flows(keys)
+
+    def _look_after_flows(self, keys: frozenset[ServiceName]) -> None:
+        """The table follows these now."""
+        self._flows.changed(keys - NO_SERVICES)
+        if RESYNC in keys:
+            self._flows.everything_changed()

@@ -17,8 +17,8 @@ from kube.control import SyncFailed
 from proxy import leftovers, restart
 from proxy import state as states
 from proxy.cluster_ips import ClusterIPs
-from proxy.model import InvalidService, ServiceName, Target
-from proxy.planning import NOT_SERVED, Draft, Frontend, Planner, Served
+from proxy.model import InvalidService, ServiceName
+from proxy.planning import NOT_SERVED, Draft, Planner, Served
 from proxy.restart import Found
 from proxy.ruleset import Ruleset
 from proxy.state import State
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 RESYNC: Final = ServiceName("", "resync")
 SWEEP: Final = ServiceName("", "sweep")
 NODE: Final = ServiceName("", "node")
-_NO_SERVICES: Final = frozenset({RESYNC, SWEEP, NODE})
+NO_SERVICES: Final = frozenset({RESYNC, SWEEP, NODE})
 
 # More Services than this refused in one round: the table is not what we think it is.
 _REFUSED_MAX: Final = 20
@@ -47,7 +47,7 @@ Failures = dict[ServiceName, Exception]
 class Syncer:
     """Keeps one table equal to what the API says.
 
-    `later` is asked to bring a key back after so many seconds, `expect_udp` told who answers a UDP frontend from now on.
+    `later` is asked to bring a key back after so many seconds.
     """
 
     def __init__(
@@ -57,13 +57,11 @@ class Syncer:
         planner: Planner,
         *,
         later: Callable[[ServiceName, float], None],
-        expect_udp: Callable[[Frontend, frozenset[Target]], None],
     ) -> None:
         self._nft = nft
         self._ruleset = ruleset
         self._planner = planner
         self._later = later
-        self._expect_udp = expect_udp
         self._writer = Writer(nft, ruleset)
         self._cluster_ips = ClusterIPs()
         self._served: dict[ServiceName, Served] = {}
@@ -90,7 +88,7 @@ class Syncer:
                 self._reject(draft)
         if self._operations:
             seconds = round(time.monotonic() - started, 4)
-            log.info("synced", services=len(keys - _NO_SERVICES), operations=self._operations, seconds=seconds)
+            log.info("synced", services=len(keys - NO_SERVICES), operations=self._operations, seconds=seconds)
         if failures:
             raise SyncFailed(failures)
 
@@ -104,7 +102,7 @@ class Syncer:
         return self._writer.stale.failures
 
     def _round(self, keys: frozenset[ServiceName]) -> Failures:
-        names = keys - _NO_SERVICES
+        names = keys - NO_SERVICES
         self._is_node_changed |= self._planner.look()
         if self._is_node_changed:
             names = names.union(self._served)
@@ -238,9 +236,6 @@ class Syncer:
             self._timeout_uses.update(draft.new.timeouts)
             self._timeout_uses += Counter()  # drops what is no longer used
         self._remember(draft.name, draft.new)
-        for frontend in {**draft.old.udp, **draft.new.udp}:
-            if draft.old.udp.get(frontend) != draft.new.udp.get(frontend):
-                self._expect_udp(frontend, draft.new.udp.get(frontend, frozenset()))
 
     def _reject(self, draft: Draft) -> None:
         del self._unsettled[draft.name]
@@ -249,7 +244,7 @@ class Syncer:
         self._remember(draft.name, draft.old)
 
     def _remember(self, name: ServiceName, served: Served) -> None:
-        if (served.state.elements or served.assignments) and name not in _NO_SERVICES:
+        if (served.state.elements or served.assignments) and name not in NO_SERVICES:
             self._served[name] = served
         else:
             self._served.pop(name, None)

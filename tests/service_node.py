@@ -21,10 +21,11 @@ import msgspec
 
 from dataplane.conntrack import Conntrack
 from dataplane.nft.linux import LinuxNft
-from proxy.flows import StaleFlows
+from dataplane.tcp_probe import TcpProbe
+from proxy.flows import Flows
 from proxy.planning import Planner
+from proxy.sync import NO_SERVICES, RESYNC, SWEEP, Syncer
 from proxy.sync import NODE as NODE_KEY
-from proxy.sync import RESYNC, SWEEP, Syncer
 from tests.address_plan import IPV4, AddressPlan
 from tests.namespaces import Namespace, namespace
 from tests.services import World
@@ -60,7 +61,8 @@ class ServiceNode:
         stack.callback(self.nft.close)
         self.conntrack = Conntrack(netns_fd=self._netns)
         stack.callback(self.conntrack.close)
-        self.flows = StaleFlows(self.conntrack)
+        self.probe = TcpProbe(netns_fd=self._netns)
+        stack.callback(self.probe.close)
         self.later: list = []
         self.restart()
 
@@ -71,12 +73,17 @@ class ServiceNode:
             self.plan.ruleset,
             Planner(self.world, node="node1", family=self.plan.family, look=lambda: self.here),
             later=lambda key, seconds: self.later.append(key),
-            expect_udp=self.flows.expect,
+        )
+        self.flows = Flows(
+            self.world, self.conntrack, self.probe, family=self.plan.family, addresses=lambda: self.here.addresses
         )
         self.sync(RESYNC)
 
     def sync(self, *names) -> None:
         self.syncer.sync(frozenset(names))
+        self.flows.changed(name for name in names if name not in NO_SERVICES)
+        if RESYNC in names:
+            self.flows.everything_changed()
         self.flows.run_due()
 
     def look(self, **changed: object) -> None:

@@ -27,6 +27,7 @@ def service(
     ports: Iterable[tuple] = ((80, "http"),),
     affinity: int | None = None,
     labels: dict[str, str] | None = None,
+    on_removal: str = "",
     ingress: Iterable[objects.LoadBalancerIngress | str] = (),
     **spec: object,
 ) -> objects.Service:
@@ -36,7 +37,12 @@ def service(
         spec["session_affinity"] = "ClientIP"
         spec["session_affinity_config"] = objects.SessionAffinityConfig(client_ip=client_ip)
     return objects.Service(
-        metadata=objects.ObjectMeta(name=name, namespace="default", labels=labels or {}),
+        metadata=objects.ServiceMeta(
+            name=name,
+            namespace="default",
+            labels=labels or {},
+            annotations=objects.ServiceAnnotations(on_endpoint_removal=on_removal),
+        ),
         spec=objects.ServiceSpec(
             cluster_ip=cluster_ip,
             ports=tuple(
@@ -146,6 +152,9 @@ _BASE_CHAINS = (
     "filter-output",
     "firewall-prerouting",
     "firewall-output",
+    "probes",
+    "end-prerouting",
+    "end-output",
 )
 _NODE = re.compile(r'comment "(node [0-9a-f]+)"')
 _STATIC = (Other("static", b""),)

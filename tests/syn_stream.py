@@ -1,6 +1,6 @@
 """A client that begins connections much faster than a socket could, to meet the moment in which something changes.
 
-SYN after SYN from a raw socket, each with a port of its own; what comes back as a reset was refused. The client's own
+SYN after SYN from a raw socket, each with a port of its own; what comes back as a refusal was refused. The client's own
 kernel knows none of these connections and ends them as soon as they are answered.
 """
 
@@ -11,7 +11,7 @@ import threading
 from ipaddress import IPv4Address
 from typing import Self
 
-_RESET = 0x04
+_REFUSAL = 0x14  # RST and ACK: a reset that a socket takes for the answer to its SYN (RFC 9293 3.10.7.3)
 _PORTS = range(10_000, 60_000)
 
 
@@ -54,7 +54,7 @@ class SynStream:
             except TimeoutError:
                 continue
             self.answered += 1
-            self.refused += bool(packet[33] & _RESET)
+            self.refused += packet[33] & _REFUSAL == _REFUSAL
 
 
 def _syn(source: IPv4Address, destination: IPv4Address, own: int, port: int) -> bytes:

@@ -7,6 +7,7 @@
 A connection's first packet only: later ones are conntrack's. `numgen` is told which turn it is, so that each can be tried.
 """
 
+from ipaddress import ip_address
 from typing import Final, Literal
 
 import msgspec
@@ -22,6 +23,7 @@ Fate = Literal["passed", "translated", "refused", "dropped"]
 _DEPTH_MAX: Final = 16  # NFT_JUMP_STACK_SIZE
 _STATE_NEW: Final = "new"
 _DNAT: Final = "dnat"
+_ORIGINAL: Final = "original"
 _LOCAL: Final = "local"
 
 
@@ -80,6 +82,7 @@ class _Journey:
         self._host = host
         self._packet = packet
         self._turn = turn
+        self._source = packet.source.packed
         self._destination, self._port = packet.destination, packet.port
         self._mark = values.mark(0)
         self._target: Target | None = None
@@ -183,13 +186,24 @@ class _Journey:
             case s.Match() | s.InSet():
                 if self._holds(statement) is statement.is_negated:
                     raise _NextRule
-            case s.SetMark(value):
-                self._mark = self._bytes(value)
-            case s.Change():
-                self._change(statement)
+            case s.SetMark() | s.Rewrite() | s.Change():
+                self._alter(statement)
+            case s.Unmet():
+                raise _NextRule
             case _:
                 self._end(statement)
         return None
+
+    def _alter(self, statement: s.SetMark | s.Rewrite | s.Change) -> None:
+        match statement:
+            case s.SetMark(value):
+                self._mark = self._bytes(value)
+            case s.Rewrite("source", address):
+                self._source = address
+            case s.Rewrite(_, address):
+                self._destination = ip_address(address)
+            case s.Change():
+                self._change(statement)
 
     def _end(self, statement: s.Statement) -> None:
         match statement:
@@ -258,13 +272,13 @@ class _Journey:
         packet = self._packet
         match name:
             case "source":
-                return packet.source.packed
+                return self._source
             case "source's last 12 bytes":
-                return packet.source.packed[-12:]
+                return self._source[-12:]
             case "destination":
                 return self._destination.packed
-            case "original destination":
-                return packet.destination.packed
+            case "original source" | "original destination":
+                return (packet.source if name == "original source" else packet.destination).packed
             case "protocol":
                 return values.proto(PROTOCOL_NUMBERS[packet.protocol])
             case "port":
@@ -278,6 +292,8 @@ class _Journey:
         match name:
             case "ct state":
                 return _STATE_NEW
+            case "ct direction":
+                return _ORIGINAL
             case "ct status":
                 return _DNAT if self._target else ""
             case "source type":

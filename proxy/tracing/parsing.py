@@ -28,11 +28,13 @@ from proxy.tracing.statements import (
     Note,
     Range,
     Reject,
+    Rewrite,
     Rule,
     SetMark,
     Statement,
     Translate,
     Turn,
+    Unmet,
     Value,
 )
 
@@ -41,6 +43,8 @@ _HOOK: Final = re.compile(r"type (\S+) hook (\S+) priority (?:([a-z]+)? ?([-+])?
 _TOKEN: Final = re.compile(r'"[^"]*"|[{},]|[^\s{},"]+')
 _PRIORITIES: Final = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _FIELDS: Final[dict[tuple[str, ...], Field]] = {
+    ("ct", "original", "ip", "saddr"): "original source",
+    ("ct", "original", "ip6", "saddr"): "original source",
     ("ct", "original", "ip", "daddr"): "original destination",
     ("ct", "original", "ip6", "daddr"): "original destination",
     ("ct", "original", "proto-dst"): "original port",
@@ -53,9 +57,11 @@ _FIELDS: Final[dict[tuple[str, ...], Field]] = {
     ("ip6", "daddr"): "destination",
     ("meta", "l4proto"): "protocol",
     ("th", "dport"): "port",
+    ("th", "sport"): "source port",
     ("ct", "mark"): "ct mark",
     ("ct", "state"): "ct state",
     ("ct", "status"): "ct status",
+    ("ct", "direction"): "ct direction",
     ("iifname",): "interface",
     ("iif",): "interface number",
     ("oifname",): "outgoing interface",
@@ -119,9 +125,14 @@ class _Reader:
         known: tuple[tuple[tuple[str, ...], Callable[[], Statement]], ...] = (
             (("ct", "mark", "set"), lambda: SetMark(self._value())),
             (("dnat",), self._translation),
+            (("ip", "saddr", "set"), lambda: self._rewriting("source")),
+            (("ip6", "saddr", "set"), lambda: self._rewriting("source")),
+            (("ip", "daddr", "set"), lambda: self._rewriting("destination")),
+            (("ip6", "daddr", "set"), lambda: self._rewriting("destination")),
             (("masquerade",), self._masquerade),
             (("reject", "with", "tcp", "reset"), lambda: Reject(with_reset=True)),
             (("reject",), Reject),
+            (("tcp",), self._segment),
             (("counter",), Note),
             (("comment",), self._comment),
             (("add",), lambda: self._change("add")),
@@ -144,6 +155,8 @@ class _Reader:
 
     def _condition(self) -> Statement:
         fields = self._fields()
+        if "source port" in fields.names:  # only of what conntrack cannot place in a connection
+            return self._segment()
         if self._skip("vmap"):
             return Dispatch(fields, self._set_name())
         is_negated = self._skip("!=")
@@ -173,20 +186,29 @@ class _Reader:
         self._expect("to")
         return Translate(self._value())
 
+    def _rewriting(self, field: Literal["source", "destination"]) -> Rewrite:
+        return Rewrite(field, ipaddress.ip_address(self._next()).packed)
+
     def _masquerade(self) -> Masquerade:
         self._skip("fully-random")
         return Masquerade()
+
+    def _segment(self) -> Unmet:
+        self._at = len(self._tokens)
+        return Unmet()
 
     def _comment(self) -> Note:
         self._next()
         return Note()
 
-    def _change(self, kind: Literal["add", "update", "delete"]) -> Change:
+    def _change(self, kind: Literal["add", "update", "delete"]) -> Change | Note:
         name = self._set_name()
         self._expect("{")
         key = self._fields()
         if self._skip("timeout"):
             self._next()
+        if self._skip("}"):
+            return Note()  # a set that remembers who was here
         self._expect(":")
         value = self._value()
         self._expect("}")
@@ -257,7 +279,7 @@ class _Reader:
 def _literal(field: Field, text: str) -> Range:
     """What stands in a rule for a value of this field."""
     match field:
-        case "source" | "destination" | "original destination":
+        case "source" | "destination" | "original source" | "original destination":
             return _addresses(text)
         case "protocol":
             number = values.proto(PROTOCOL_NUMBERS.get(text.upper()) or int(text))

@@ -16,9 +16,12 @@ Field = Literal[
     "destination",
     "protocol",
     "port",
+    "source port",
     "ct mark",
     "ct state",
     "ct status",
+    "ct direction",
+    "original source",
     "original destination",
     "original port",
     "source type",
@@ -112,6 +115,13 @@ class Translate(msgspec.Struct, frozen=True):
     value: Value
 
 
+class Rewrite(msgspec.Struct, frozen=True):
+    """`ip saddr set ADDRESS`: in the packet alone, not in what conntrack knows of it."""
+
+    field: Literal["source", "destination"]
+    address: bytes
+
+
 class Masquerade(msgspec.Struct, frozen=True):
     pass
 
@@ -124,7 +134,13 @@ class Note(msgspec.Struct, frozen=True):
     """Changes nothing for the packet: counters and comments."""
 
 
-Statement = Match | InSet | Dispatch | SetMark | Change | Decide | Translate | Masquerade | Reject | Note
+class Unmet(msgspec.Struct, frozen=True):
+    """What a rule asks of a segment in the middle of a connection: no first packet meets it, whatever follows."""
+
+
+Statement = (
+    Unmet | Match | InSet | Dispatch | SetMark | Change | Decide | Translate | Rewrite | Masquerade | Reject | Note
+)
 
 
 class Rule(msgspec.Struct, frozen=True):

@@ -3,12 +3,12 @@
 Address plan: cluster IPs 10.96.0.0/24, endpoints 10.244.0.0/16 on node1 (here) and node2.
 """
 
-from ipaddress import IPv4Address
 from types import SimpleNamespace
 
 import pytest
 
-from proxy.counted import CountedConnections, LocalityMetrics
+from dataplane.conntrack import Marks, Sent
+from proxy.counted import CountedConnections, LocalityMetrics, timed
 from proxy.metrics import Metrics
 from tests.services import World, endpoint, endpoint_slice, service
 
@@ -19,8 +19,8 @@ class Flows:
     def __init__(self, *there: object) -> None:
         self.there = set(map(id, there))
 
-    def udp_flows(self, version, *, destination=None):
-        return (version, destination)
+    def flows(self, version, protocol, *, sent=None, marks=None):
+        return (version, protocol, sent, marks)
 
     def delete(self, flow) -> bool:
         return id(flow) in self.there
@@ -32,12 +32,21 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def test_deleted_flows_are_counted_and_those_already_gone_are_not():
     metrics = Metrics()
-    here, gone = (SimpleNamespace(destination=IPv4Address("10.96.0.10")) for _ in range(2))
-    connections = CountedConnections(Flows(here), metrics)
+    here, gone = SimpleNamespace(), SimpleNamespace()
+    connections = CountedConnections(Flows(here), metrics, family="IPv4")
 
     assert [connections.delete(flow) for flow in (here, gone)] == [True, False]
     assert value(metrics, "conntrack_reconciler_deleted_entries_total") == 1
-    assert connections.udp_flows(4, destination=None) == (4, None)
+    assert connections.flows(4, 17, sent=Sent(port=53), marks=Marks(1)) == (4, 17, Sent(port=53), Marks(1))
+
+
+def test_looks_at_connections_are_measured():
+    metrics = Metrics()
+    seen: list = []
+    timed(seen.append, metrics, family="IPv4")(frozenset({"key"}))
+
+    assert seen == [{"key"}]
+    assert value(metrics, "conntrack_reconciler_sync_duration_seconds_count") == 1
 
 
 @pytest.mark.parametrize(

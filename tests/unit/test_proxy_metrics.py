@@ -137,7 +137,6 @@ class Counting:
             RULESET,
             Planner(self.world, node="node1", family="IPv4"),
             later=lambda *_: None,
-            expect_udp=lambda *_: None,
         )
         self.metrics = Metrics()
         self.metrics.add(ConnectionMetrics({"IPv4": self.table}, lambda: {"IPv4": self.syncer.served()}))

@@ -39,7 +39,6 @@ class Rig:
         self.world = world or World()
         self.table = table or FakeTable()
         self.later: list = []
-        self.udp: list = []
         self.restart()
         self.sync(RESYNC)
 
@@ -50,7 +49,6 @@ class Rig:
             RULESET,
             self.planner,
             later=lambda key, seconds: self.later.append(key),
-            expect_udp=lambda front, targets: self.udp.append((front, targets)),
         )
 
     def sync(self, *names) -> None:
@@ -608,50 +606,6 @@ def test_a_service_that_became_unreadable_stays_as_it_was():
     rig.sync(rig.world.put(service(ports=[(70000, "http")])))
 
     assert rig.read().ways[WEB].targets == {"10.244.0.2:8080"}
-
-
-# --- UDP frontends
-
-
-def test_who_answers_a_udp_frontend_is_told_when_it_changes():
-    rig = Rig()
-    dns = service("dns", "10.96.0.53", ports=[(53, "dns", "UDP")])
-
-    def put(*addresses):
-        return rig.world.put(dns, endpoint_slice("dns", addresses, ports=[(5353, "dns", "UDP")]))
-
-    rig.sync(put("10.244.0.2", "10.244.0.3"))
-    rig.sync(put("10.244.0.2"))
-    rig.sync(put("10.244.0.2"))
-    rig.sync(rig.world.remove(named("dns")))
-
-    assert [sorted(str(target) for target in targets) for _, targets in rig.udp] == [
-        ["10.244.0.2:5353", "10.244.0.3:5353"],
-        ["10.244.0.2:5353"],
-        [],
-    ]
-
-
-def test_flows_to_an_endpoint_that_only_finishes_what_it_has_go_on():
-    rig = Rig()
-    entries = [endpoint("10.244.0.2"), endpoint("10.244.0.3", ready=False, serving=True, terminating=True)]
-    dns = service("dns", "10.96.0.53", ports=[(53, "dns", "UDP")])
-    rig.sync(rig.world.put(dns, endpoint_slice("dns", entries, ports=[(5353, "dns", "UDP")])))
-
-    assert rig.read().ways[Front("10.96.0.53", "UDP", 53)].targets == {"10.244.0.2:5353"}
-    assert len(rig.udp[-1][1]) == 2
-
-
-def test_the_flows_of_a_udp_service_deleted_while_the_proxy_was_down_are_stale():
-    rig = Rig()
-    dns = service("dns", "10.96.0.53", ports=[(53, "dns", "UDP")])
-    rig.sync(rig.world.put(dns, endpoint_slice("dns", ["10.244.0.2"], ports=[(5353, "dns", "UDP")])))
-    rig.world.remove(named("dns"))
-    rig.udp.clear()
-    rig.restart()
-    rig.sync(RESYNC)
-
-    assert rig.udp == [((ipaddress.ip_address("10.96.0.53"), 53), frozenset())]
 
 
 def test_a_new_chain_stands_before_anything_leads_a_packet_under_way_into_it():

@@ -63,11 +63,17 @@ class Api:
 
 
 class NoFlows:
-    def udp_flows(self, version, *, destination=None):
+    def flows(self, version, protocol, **_which):
         return ()
 
     def delete(self, flow) -> bool:
         return False
+
+    def set_mark(self, flow, mark) -> bool:
+        return False
+
+    def send(self, sender, receiver) -> None:
+        raise AssertionError(f"nobody is to be probed: {sender} {receiver}")
 
 
 class WatchedTable(FakeTable):
@@ -84,7 +90,7 @@ def start() -> Iterator:
     started: list[Proxy] = []
 
     def start_proxy(api: Api, table: FakeTable) -> Proxy:
-        proxy = Proxy(api, [table], NoFlows(), Settings(node="node1"))
+        proxy = Proxy(api, [table], NoFlows(), Settings(node="node1"), probe=NoFlows())
         started.append(proxy)
         proxy.start()
         return proxy
