@@ -25,8 +25,11 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     chains: Mapping[str, Chain]
     ports: tuple[ServicePort, ...]
-    endpoints: Mapping[ServicePort, tuple[Endpoint, ...]]
+    source: Source
     not_served: Mapping[ServiceName, Exception] = {}
+
+    def endpoints(self, port: ServicePort) -> tuple[Endpoint, ...]:
+        return model.endpoints(self.source.slices(port.name.service), port)
 
     @property
     def host(self) -> Host:
@@ -51,14 +54,13 @@ def desired(source: Source, here: Here, ruleset: Ruleset, family: Family) -> Des
             not_served[name] = taken
         else:
             drafts.append(draft)
-    endpoints = dict(_endpoints(source, (draft.name for draft in drafts), family))
     timeouts = frozenset().union(*(draft.new.timeouts for draft in drafts))
     return Desired(
         here=here,
         state=states.union(draft.new.state for draft in drafts),
         chains=fixed_chains(ruleset, here, timeouts),
-        ports=tuple(endpoints),
-        endpoints=endpoints,
+        ports=tuple(_ports(source, (draft.name for draft in drafts), family)),
+        source=source,
         not_served=not_served,
     )
 
@@ -71,10 +73,7 @@ def fixed_chains(ruleset: Ruleset, here: Here, timeouts: frozenset[int]) -> dict
     return chains
 
 
-def _endpoints(
-    source: Source, names: Iterable[ServiceName], family: Family
-) -> Iterator[tuple[ServicePort, tuple[Endpoint, ...]]]:
+def _ports(source: Source, names: Iterable[ServiceName], family: Family) -> Iterator[ServicePort]:
     for name in names:
         service = source.service(name)
-        for port in model.service_ports(service, family) if service else ():
-            yield port, model.endpoints(source.slices(name), port)
+        yield from model.service_ports(service, family) if service else ()

@@ -137,7 +137,7 @@ def _candidates(
 ) -> Iterator[Candidate]:
     by_target = {trace.target: trace for trace in traces if trace.fate == "translated"}
     shares = Counter(trace.target for trace in traces if trace.fate == "translated")
-    known = desired.endpoints.get(front.port, ()) if front else ()
+    known = desired.endpoints(front.port) if front else ()
     told = {endpoint.target for endpoint in known}
     # What the kernel's table leads to, though the API does not speak of it.
     strangers = (Endpoint(target=target) for target in by_target if target and target not in told)
@@ -177,7 +177,7 @@ def _without_turn(shares: Counter[Target | None]) -> str:
 
 
 def _is_near(desired: Desired, front: Frontend, endpoint: Endpoint) -> bool:
-    everyone = desired.endpoints.get(front.port, ())
+    everyone = desired.endpoints(front.port)
     choice = topology.choose(everyone, node=desired.here.node, zone=desired.here.zone)
     return endpoint in choice.cluster
 
