@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -136,7 +137,8 @@ def run(settings: Settings) -> None:
         token, certificate = _credentials(settings, sockets)
         app = http.create_app(registry, auth.Authenticator(token))
         servers = Servers(sockets, app, tls_context(str(certificate)))
-        controllers.start(registry, stop, advertise=_advertised(settings, sockets), patience=settings.patience)
+        advertise = _advertised(settings, sockets)
+        threads = controllers.start(registry, stop, advertise=advertise, patience=settings.patience)
         servers.start()
         log.info(
             "serving", addresses=[listening.format_address(sock) for sock in sockets], revision=registry.hub.revision
@@ -144,7 +146,14 @@ def run(settings: Settings) -> None:
         stop.wait()
         registry.close()
         servers.stop(_STOP_SECONDS)
+        _join(threads, _STOP_SECONDS)  # before the store they write to is closed
     log.info("stopped")
+
+
+def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _raise_descriptor_limit() -> None:

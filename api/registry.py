@@ -2,39 +2,31 @@
 
 Concurrency is optimistic: every write is guarded by the revision it started from, so of two writers that saw the same
 object exactly one wins. A write and the claims it needs are one commit. When somebody else took a claim in between,
-the strategy is asked again. Within this process writers of one kind take turns; that only saves them from repeating
-their work, the guards are what makes it right.
+the strategy is asked again.
 """
 
 import secrets
-import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final
 
-import structlog
-
-from api import commits, lifecycle
-from api.claims import key_of
+from api import lifecycle
 from api.encoding import decode
 from api.model import Admission, Object, Strategy
 from api.patching import merge_patch
 from api.selection import Kept, Selection
-from api.store.store import Entry, Guard, GuardFailed, Store
+from api.store.store import Guard, Store
 from api.watch.hub import Hub
 from api.watch.topic import Topic
-from kube.errors import AlreadyExists, Conflict, FieldError, Forbidden, Invalid, NotFound, ServiceUnavailable
+from api.writer import Writer
+from kube.errors import AlreadyExists, Conflict, FieldError, Forbidden, Invalid, NotFound
 from kube.resources import NAMESPACES, ResourceType
 from kube.selectors import FieldSelector, LabelSelector
 
-log = structlog.get_logger(__name__)
 Change = Callable[[Object], Object]
-T = TypeVar("T")
 
-# Other servers on the same store can make an attempt fail; so many in a row mean it is overloaded.
-_ATTEMPTS: Final = 20
 _SUFFIX_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # k8s.io/apimachinery rand: no vowels, so no words
 
 
@@ -70,10 +62,9 @@ class Registry:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._store = store
         self._now = now
         self.hub = Hub(store, strategies)
-        self._turns: Mapping[ResourceType, threading.Lock] = {kind: threading.Lock() for kind in self.hub.topics}
+        self._writer = Writer(store, self.hub)
 
     @property
     def strategies(self) -> tuple[Strategy, ...]:
@@ -120,10 +111,6 @@ class Registry:
         """Write the object as it should be; with a resourceVersion, only over exactly that version."""
         return self.update(resource, namespace, name, lambda _: obj, options)
 
-    def update_status(self, resource: ResourceType, namespace: str | None, name: str, obj: Object) -> Object:
-        """Write the object's status; with a resourceVersion, only over exactly that version."""
-        return self.replace(resource, namespace, name, obj, Options(subresource="status"))
-
     def patch(
         self, resource: ResourceType, namespace: str | None, name: str, patch: Object, options: Options = PLAIN
     ) -> Object:
@@ -149,7 +136,7 @@ class Registry:
             _refuse(resource, name, self.strategy(resource).validate(new, old))
             return self._overwrite(resource, kept, new, options)
 
-        return self._in_turn(resource, name, attempt)
+        return self._writer.in_turn(resource, name, attempt)
 
     def apply(
         self, resource: ResourceType, namespace: str | None, name: str, change: Change, options: Options = PLAIN
@@ -191,25 +178,10 @@ class Registry:
             dying = self._overwrite(resource, kept, self.strategy(resource).default(dying), options)
             return Deletion(obj=dying, removed=False)
 
-        return self._in_turn(resource, name, attempt)
+        return self._writer.in_turn(resource, name, attempt)
 
     def strategy(self, resource: ResourceType) -> Strategy:
         return self.topic(resource).strategy
-
-    def _in_turn(self, resource: ResourceType, name: str, attempt: Callable[[], T]) -> T:
-        """Try until no other writer was faster; with one server, that is at once."""
-        reason = ""
-        for _ in range(_ATTEMPTS):
-            with self._turns[resource]:
-                try:
-                    return attempt()
-                except GuardFailed as failed:
-                    reason = str(failed)
-                    log.debug("raced", resource=resource.plural, name=name, reason=reason)
-                    self.hub.catch_up()
-        raise ServiceUnavailable(
-            f'{resource.plural} "{name}" could not be written {_ATTEMPTS} times in a row: {reason}'
-        )
 
     def _create(self, resource: ResourceType, born: Object, options: Options) -> Object:
         strategy, metadata = self.strategy(resource), born["metadata"]
@@ -223,7 +195,7 @@ class Registry:
                 raise AlreadyExists.of(resource, name)
             return self._put(resource, None, strategy.admit(obj, None, self.hub.claims), guards, options)
 
-        return self._in_turn(resource, name, attempt)
+        return self._writer.in_turn(resource, name, attempt)
 
     def _namespace_guard(self, resource: ResourceType, namespace: str | None, name: str) -> Sequence[Guard]:
         """The namespace must exist and stay as it is until the commit, or its deletion could miss the object."""
@@ -252,25 +224,13 @@ class Registry:
         guards: Sequence[Guard],
         options: Options,
     ) -> Object:
-        topic, obj = self.topic(resource), admission.obj
-        key = topic.key(obj["metadata"].get("namespace"), obj["metadata"]["name"])
-        relied = [Guard(key=key_of(claim), revision=self.hub.claims.revision(claim)) for claim in admission.relies_on]
-        guards = [*guards, *relied]
-        put = commits.put(topic, key, kept, admission, held=self.hub.claims.held_by(key), guards=guards)
-        topic.keep(Entry(key=key, value=put.writes[0].value or b"", revision=0))
-        revision = kept.revision if kept else 0
-        return _at(obj, revision if options.dry_run else self._commit(put))
+        revision = self._writer.put(resource, kept, admission, guards, dry_run=options.dry_run)
+        return _at(admission.obj, revision)
 
     def _remove(self, resource: ResourceType, kept: Kept, obj: Object, options: Options) -> Object:
         if not options.dry_run:
-            key = self.topic(resource).key(kept.namespace, kept.name)
-            self._commit(commits.remove(key, kept, self.hub.claims.held_by(key)))
+            self._writer.remove(resource, kept)
         return obj
-
-    def _commit(self, commit: commits.Commit) -> int:
-        revision = self._store.commit(commit.guards, commit.writes)
-        self.hub.catch_up()
-        return revision
 
     def list(
         self,

@@ -146,7 +146,8 @@ def test_the_generation_counts_changes_of_what_is_desired(registry):
 
 def test_the_status_and_the_rest_are_written_apart(registry):
     registry.create(WIDGETS, "home", widget("a"))
-    registry.update_status(WIDGETS, "home", "a", {"spec": {"colour": "red"}, "status": {"ready": True}})
+    said = {"spec": {"colour": "red"}, "status": {"ready": True}}
+    registry.replace(WIDGETS, "home", "a", said, Options(subresource="status"))
     registry.patch(WIDGETS, "home", "a", {"spec": {"colour": "blue"}, "status": {"ready": False}})
     left = registry.get(WIDGETS, "home", "a")
 

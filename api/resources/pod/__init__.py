@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from api.model import Admission, Claims, Column, Object
-from api.resources import shapes
 from api.resources.conform import conform
-from api.resources.pod import columns, defaults, validation
+from api.resources.pod import columns, defaults, shape, validation
 from kube import resources
 from kube.errors import FieldError
 from kube.resources import ResourceType
@@ -27,7 +26,7 @@ class PodStrategy:
     subresources: tuple[str, ...] = ("status",)
 
     def default(self, obj: Object) -> Object:
-        return defaults.fill(conform(obj, self.resource, shapes.Pod))
+        return defaults.fill(conform(obj, self.resource, shape.Pod))
 
     def validate(self, obj: Object, old: Object | None) -> list[FieldError]:
         return validation.errors(obj, old)

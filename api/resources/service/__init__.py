@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from api.model import Admission, Claims, Column, Object
-from api.resources import shapes
 from api.resources.conform import conform
-from api.resources.service import allocation, columns, defaults, transition, validation
+from api.resources.service import allocation, columns, defaults, shape, transition, validation
 from api.resources.service.cluster_ips import ClusterIPs
 from ipam.address import Network
 from kube import resources
@@ -27,7 +26,7 @@ class ServiceStrategy:
         object.__setattr__(self, "_cluster_ips", ClusterIPs(service_cidrs=self.service_cidrs))
 
     def default(self, obj: Object) -> Object:
-        return defaults.fill(conform(obj, self.resource, shapes.Service))
+        return defaults.fill(conform(obj, self.resource, shape.Service))
 
     def validate(self, obj: Object, old: Object | None) -> list[FieldError]:
         families = self._cluster_ips.families
