@@ -48,6 +48,7 @@ class Connection:
     client_key: bytes | None = field(default=None, repr=False)
     server_name: str | None = None
     insecure: bool = False
+    origin: Path | None = field(default=None, compare=False)  # the file it was read from, to be named in errors
 
     def __post_init__(self) -> None:
         _check_server(self.server)
@@ -189,6 +190,7 @@ class _Selected:
                 client_key=self._pem("client-key", user.client_key_data, user.client_key),
                 server_name=cluster.tls_server_name or None,
                 insecure=cluster.insecure_skip_tls_verify,
+                origin=self._path,
             )
         except ConnectionConfigError as error:
             if error.path is not None:
@@ -247,9 +249,10 @@ def in_cluster(environ: Mapping[str, str] = os.environ, folder: Path = _SERVICE_
         raise ConnectionConfigError(None, "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT", problem)
     authority = f"[{host}]" if ":" in host else host
     token_file = folder / "token"
-    ca = _read_account_file(folder / "ca.crt")
+    authorities = folder / "ca.crt"
+    ca = _read_account_file(authorities)
     _read_account_file(token_file)
-    return Connection(server=f"https://{authority}:{port}", ca=ca, token_file=token_file)
+    return Connection(server=f"https://{authority}:{port}", ca=ca, token_file=token_file, origin=authorities)
 
 
 def _read_account_file(path: Path) -> bytes:

@@ -210,7 +210,8 @@ def _ssl_context(connection: Connection) -> ssl.SSLContext:
         if connection.ca is not None:
             context = ssl.create_default_context(cadata=connection.ca.decode("ascii"))
     except (ssl.SSLError, ValueError) as error:
-        raise ConnectionConfigError(None, "certificate-authority", f"is not PEM: {type(error).__name__}") from None
+        problem = f"is not PEM: {type(error).__name__}"
+        raise ConnectionConfigError(connection.origin, "certificate-authority", problem) from None
     if connection.insecure:
         # Said once here instead of by urllib3 at every connection.
         log.warning("the server's certificate is not verified", server=connection.server)
@@ -218,7 +219,11 @@ def _ssl_context(connection: Connection) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if connection.client_certificate is not None and connection.client_key is not None:
-        _load_identity(context, connection.client_certificate, connection.client_key)
+        try:
+            _load_identity(context, connection.client_certificate, connection.client_key)
+        except ssl.SSLError as error:
+            problem = f"certificate and key cannot be used together: {error.reason or type(error).__name__}"
+            raise ConnectionConfigError(connection.origin, "client-certificate, client-key", problem) from None
     return context
 
 
@@ -227,9 +232,5 @@ def _load_identity(context: ssl.SSLContext, certificate: bytes, key: bytes) -> N
     descriptor = os.memfd_create("podwire-client-certificate", os.MFD_CLOEXEC)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.write(certificate.rstrip() + b"\n" + key)
-        try:
-            # The empty password: an encrypted key fails instead of asking at the terminal.
-            context.load_cert_chain(f"/proc/self/fd/{descriptor}", password="")
-        except ssl.SSLError as error:
-            problem = f"certificate and key cannot be used together: {error.reason or type(error).__name__}"
-            raise ConnectionConfigError(None, "client-certificate, client-key", problem) from None
+        # The empty password: an encrypted key fails instead of asking at the terminal.
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}", password="")

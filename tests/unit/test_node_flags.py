@@ -22,7 +22,7 @@ def test_an_authority_that_is_no_certificate_is_one_clear_line(tmp_path):
     refused = CliRunner().invoke(main, ["--kubeconfig", str(path), "--node-name", "n1"])
 
     assert refused.exit_code == 1
-    assert refused.output == "Error: certificate-authority: is not PEM: SSLError\n"
+    assert refused.output == f"Error: {path}: certificate-authority: is not PEM: SSLError\n"
 
 
 @pytest.mark.parametrize(
