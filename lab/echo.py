@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 DEFAULT_PORT = 8080
 DRAIN_SECONDS = 1
@@ -86,14 +87,14 @@ def listen(port: int) -> tuple[socket.socket, socket.socket]:
 
 def main() -> None:
     port = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_PORT
-    # Before it can be reached: from then on it may also be told to end.
-    signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, DRAIN_SECONDS))
-    signal.signal(signal.SIGALRM, lambda *_: sys.exit(0))
+    # Before it can be reached: from then on it may also be told to end. A blocked signal waits to be asked for, while a
+    # handler's would be lost between the last look and the pause.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     tcp, udp = listen(port)
     _thread.start_new_thread(serve_tcp, (tcp,))
     _thread.start_new_thread(serve_udp, (udp,))
-    while True:
-        signal.pause()
+    signal.sigwait({signal.SIGTERM})
+    time.sleep(DRAIN_SECONDS)
 
 
 if __name__ == "__main__":

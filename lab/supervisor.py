@@ -23,6 +23,7 @@ import structlog
 from dataplane import atomic_file, netns
 from dataplane.errors import DataplaneError
 from lab import plan, processes, state, topology
+from lab.errors import LabError
 from lab.plan import Component, Lab, Listener
 from lab.process import Process
 from pods import log_files, logs, supervision
@@ -72,7 +73,11 @@ class Supervisor:
 
     def reload(self) -> bool:
         """Read the folder again and put what is out of place in place. False when the lab is gone."""
-        lab = state.load_directory(self._lab.directory)
+        try:
+            lab = state.load_directory(self._lab.directory)
+        except LabError as error:  # what runs goes on as it was last described
+            log.warning("the lab's description cannot be read", error=str(error))
+            lab = self._lab
         if lab is None:
             return False
         self._lab = lab

@@ -35,3 +35,13 @@ def test_a_supervisor_that_cannot_write_its_report_goes_on(tmp_path):
         supervisor.advance()
 
     assert [entry["log_level"] for entry in logs] == ["warning"]
+
+
+def test_a_supervisor_that_cannot_read_its_labs_description_goes_on(tmp_path):
+    (tmp_path / "lab.json").write_text("{")
+    supervisor = Supervisor(Lab(name="lab", directory=tmp_path, node_count=1, api_port=6443), sys.executable)
+
+    with structlog.testing.capture_logs() as logs:
+        assert supervisor.reload()
+
+    assert "is damaged" in logs[0]["error"]
