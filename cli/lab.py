@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 from rich.console import Console
@@ -55,6 +55,13 @@ STATE_ROOT = click.option(
 )
 
 
+RUNTIME = click.option(
+    "--runtime",
+    type=click.Choice(get_args(plan.Runtime)),
+    help="Of a new lab: what its pods are, processes of this machine (the default) or containers.",
+)
+
+
 def needs_root(command: F) -> F:
     """Refuse early and clearly, and show a LabError as text."""
 
@@ -89,12 +96,14 @@ def lab() -> None:
     type=_Networks(),
     help=f"Of a new lab: Services; {plan.SERVICE_CIDR}[,{plan.SERVICE_CIDR6}].",
 )
+@RUNTIME
 @needs_root
-def up(
+def up(  # noqa: PLR0913 - one per option
     name: str,
     state_root: Path,
     nodes: int | None,
     *,
+    runtime: plan.Runtime | None,
     dual_stack: bool,
     pods: tuple[Network, ...] | None,
     services: tuple[Network, ...] | None,
@@ -110,14 +119,26 @@ def up(
         wanted_lab(name, state_root),
         cluster_cidrs=asked.get("--cluster-cidr", _with_second((plan.CLUSTER_CIDR,), second[0])),
         service_cidrs=asked.get("--service-cidr", _with_second((plan.SERVICE_CIDR,), second[1])),
+        runtime=runtime or "processes",
     )
     existing = state.load_directory(wanted.directory)
     if dual_stack and existing is not None and not existing.is_dual_stack:
         down = spelling.command("down", existing.directory)
         raise OptionError("--dual-stack", "", f"the lab {name!r} was made with IPv4 alone; take it down first: {down}")
+    _refuse_other_runtime(existing, runtime)
     outcome = ensure_up(wanted, nodes, asked=asked)
     print_outcome(outcome)
     print_kubectl(outcome.lab)
+
+
+def _refuse_other_runtime(existing: Lab | None, runtime: plan.Runtime | None) -> None:
+    if existing is not None and runtime is not None and existing.runtime != runtime:
+        raise OptionError(
+            "--runtime",
+            runtime,
+            f"the lab {existing.name!r} was made with {existing.runtime} and keeps it; "
+            f"take it down first: {spelling.command('down', existing.directory)}",
+        )
 
 
 def _with_second(networks: tuple[Network, ...], second: Network | None) -> tuple[Network, ...]:
@@ -168,10 +189,13 @@ def print_kubectl(chosen: Lab) -> None:
 @lab.command("demo")
 @NAME
 @STATE_ROOT
+@RUNTIME
 @needs_root
-def show(name: str, state_root: Path) -> None:
+def show(name: str, state_root: Path, *, runtime: plan.Runtime | None) -> None:
     """Bring a lab up and show Services and pod networking at work. Can be repeated."""
-    outcome = ensure_up(wanted_lab(name, state_root), None, at_least=plan.DEFAULT_NODES)
+    wanted = replace(wanted_lab(name, state_root), runtime=runtime or "processes")
+    _refuse_other_runtime(state.load_directory(wanted.directory), runtime)
+    outcome = ensure_up(wanted, None, at_least=plan.DEFAULT_NODES)
     print_outcome(outcome)
     if not demo.run(console, outcome.lab):
         raise LabError(
@@ -336,7 +360,7 @@ def logs(name: str, state_root: Path, target: str, lines: int) -> None:
     """Print the end of the log of a component (`api`, `node1/proxy`, `supervisor`) or of a pod."""
     path = log_of(state.load(state_root, name), target)
     for line in log_files.tail(path, lines):
-        click.echo(line)
+        click.echo(log_files.said(line))
 
 
 def log_of(chosen: Lab, target: str) -> Path:
@@ -346,6 +370,6 @@ def log_of(chosen: Lab, target: str) -> Path:
     for node in chosen.nodes:
         for record in survey.sandboxes(chosen, node.name):
             if target in {record.name, f"{record.namespace}/{record.name}"} and record.containers:
-                return node.directory / "pods" / f"{record.uid}.{record.containers[0].name}.log"
+                return log_files.of_container(chosen, node, record.uid, record.containers[0].name)
     components = ", ".join((supervisor.ROLE, *(each.name for each in plan.components(chosen, sys.executable))))
     raise OptionError("TARGET", target, f"neither a component nor a pod; components: {components}")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from dataplane import netns
 from dataplane.errors import DataplaneError
@@ -125,6 +126,7 @@ class _BringUp:
             ("API server", self._api_server),
             ("Node agents", self._agents),
             ("Service proxies", self._proxies),
+            *((("Container runtimes", self._runtimes),) if self.lab.runtime == "containerd" else ()),
             ("Pod runners", self._runners),
         ):
             with self._progress.step(title) as step:
@@ -152,6 +154,8 @@ class _BringUp:
         step.say(f"{len(addresses)} namespaces, {addresses[0]} … {addresses[-1]}")
 
     def _supervisor(self, step: Step) -> None:
+        if self.lab.runtime == "containerd":
+            _container_runtime().prepare(self.lab)
         for component in self._components():
             if state.is_stopped(self.lab, component):
                 state.set_stopped(self.lab, component, stopped=False)
@@ -210,6 +214,17 @@ class _BringUp:
             self._await(lambda node=node: _has_proxy_table(node), "Service proxies", f"{node.name}/proxy")  # type: ignore[misc]
         step.say(f"table {_PROXY_TABLE.name} on every node")
 
+    def _runtimes(self, step: Step) -> None:
+        container_runtime = _container_runtime()
+        for node in self.lab.nodes:
+            step.say(f"waiting for {node.name}")
+            role = f"{node.name}/containerd"
+            self._await(lambda node=node: container_runtime.answers(node), "Container runtimes", role)  # type: ignore[misc]
+            if not container_runtime.has_images(node):
+                container_runtime.import_images(self.lab, node)
+            self._await(lambda node=node: container_runtime.is_ready(node), "Container runtimes", role)  # type: ignore[misc]
+        step.say("containerd on every node, with the images podwire/echo and podwire/pause")
+
     def _runners(self, step: Step) -> None:
         for node in self.lab.nodes:
             role = f"{node.name}/runner"
@@ -263,6 +278,13 @@ def _holds(condition: Callable[[], bool]) -> bool:
         return condition()
     except (ApiError, Unreachable, DataplaneError):
         return False
+
+
+def _container_runtime() -> ModuleType:
+    # gRPC takes 80 ms to import, and most labs have no use for it.
+    from lab import container_runtime
+
+    return container_runtime
 
 
 def _has_proxy_table(node: NodePlan) -> bool:

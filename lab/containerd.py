@@ -7,7 +7,7 @@ below /run, which is the node's own.
 from pathlib import PurePath
 from typing import Final
 
-from lab.images import own
+from lab.images import names
 
 STATE: Final = "/run/containerd"
 
@@ -44,6 +44,6 @@ def config(
         socket=socket,
         bin_dir=bin_dir,
         conf_dir=conf_dir,
-        pause=own.PAUSE,
+        pause=names.PAUSE,
         snapshotter=snapshotter,
     )

@@ -16,12 +16,15 @@ import re
 import zlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
-from pathlib import Path
-from typing import Final
+from pathlib import Path, PurePosixPath
+from typing import Final, Literal
 
 from ipam import cidrs
 from ipam.address import Network
+from lab import machine
 from lab.errors import OptionError
+
+Runtime = Literal["processes", "containerd"]
 
 DEFAULT_NODES: Final = 3
 MAX_NODES: Final = 64
@@ -59,6 +62,18 @@ class NodePlan:
         return self.directory / "cni.sock"
 
     @property
+    def containerd_socket(self) -> Path:
+        return self.directory / "ctrd.sock"
+
+    @property
+    def containerd_config(self) -> Path:
+        return self.directory / "containerd.toml"
+
+    @property
+    def pod_logs(self) -> Path:
+        return self.directory / "pods"
+
+    @property
     def cni_conf_dir(self) -> Path:
         return self.directory / "cni" / "net.d"
 
@@ -77,6 +92,7 @@ class Lab:
     api_port: int
     cluster_cidrs: tuple[Network, ...] = (CLUSTER_CIDR,)  # IPv4, and then IPv6 in a dual-stack lab
     service_cidrs: tuple[Network, ...] = (SERVICE_CIDR,)
+    runtime: Runtime = "processes"
 
     @property
     def is_dual_stack(self) -> bool:
@@ -124,6 +140,15 @@ class Lab:
     def logs(self) -> Path:
         return self.directory / "logs"
 
+    @property
+    def images(self) -> Path:
+        """For the nodes' container runtimes."""
+        return self.directory / "images.tar"
+
+    def cgroup(self, node: NodePlan) -> PurePosixPath:
+        """Where a node's containers are accounted for."""
+        return PurePosixPath("/", self.namespace, node.name)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
@@ -151,10 +176,13 @@ class Component:
 
 
 def components(lab: Lab, python: str) -> tuple[Component, ...]:
-    """Return every process the lab consists of: the API server, and an agent, a proxy and a runner per node."""
+    """Return every process the lab consists of: the API server, and an agent, a proxy and a runner per node, with its
+    containerd if pods are to be containers.
+    """
     parts = [_api_server(lab, python)]
     for node in lab.nodes:
-        parts += [_agent(lab, node, python), _proxy(lab, node, python), _runner(lab, node, python)]
+        parts += [_agent(lab, node, python), _proxy(lab, node, python)]
+        parts += _with_containers(lab, node, python) if lab.runtime == "containerd" else [_runner(lab, node, python)]
     return tuple(parts)
 
 
@@ -224,6 +252,24 @@ def _runner(lab: Lab, node: NodePlan, python: str) -> Component:
     return _on_node(lab, node, "runner", argv)
 
 
+def _with_containers(lab: Lab, node: NodePlan, python: str) -> list[Component]:
+    home = _on_node(lab, node, "machine", machine.argv())
+    daemon = ("containerd", "--config", str(node.containerd_config))
+    inside = (python, "-I", "-m", "lab.node_machine", str(lab.directory), node.name)
+    containerd = _on_node(lab, node, "containerd", (*inside, *daemon))
+    argv = _program(
+        python,
+        "pods",
+        kubeconfig=lab.node_kubeconfig,
+        node_name=node.name,
+        node_ip=node.address.ip,
+        runtime_endpoint=f"unix://{node.containerd_socket}",
+        log_dir=node.pod_logs,
+        cgroup_parent=lab.cgroup(node),
+    )
+    return [home, containerd, _on_node(lab, node, "runner", (*argv, "--no-pull"))]
+
+
 def first_api_port(directory: Path) -> int:
     """Where to look for a free port on the host: labs that are made at the same moment must not find the same one."""
     return API_PORT + zlib.crc32(str(directory).encode()) % _API_PORTS
@@ -241,7 +287,9 @@ def validate(lab: Lab) -> Lab:
     if not 1 <= lab.node_count <= MAX_NODES:
         raise OptionError("--nodes", lab.node_count, f"a lab has 1 to {MAX_NODES} nodes")
     _validate_networks(lab)
-    longest = str(lab.nodes[-1].socket)
+    node = lab.nodes[-1]
+    # Beside its socket containerd makes another one.
+    longest = f"{node.containerd_socket}.ttrpc" if lab.runtime == "containerd" else str(node.socket)
     if len(longest) > _LONGEST_SOCKET_PATH:
         raise OptionError(
             "--state-root",

@@ -20,7 +20,7 @@ from dataplane import atomic_file
 from ipam import cidrs
 from lab import plan, spelling
 from lab.errors import LabError, MissingLabError, OptionError
-from lab.plan import Component, Lab
+from lab.plan import Component, Lab, Runtime
 
 _FILE = "lab.json"
 _STOPPED = "stopped"
@@ -32,6 +32,7 @@ class _Saved(msgspec.Struct, frozen=True, kw_only=True):
     api_port: int
     cluster_cidr: str
     service_cidr: str
+    runtime: Runtime = "processes"
 
 
 def directory(state_root: Path, name: str) -> Path:
@@ -62,6 +63,7 @@ def load_directory(folder: Path) -> Lab | None:
         api_port=saved.api_port,
         cluster_cidrs=cidrs.parse(saved.cluster_cidr),
         service_cidrs=cidrs.parse(saved.service_cidr),
+        runtime=saved.runtime,
     )
 
 
@@ -72,6 +74,7 @@ def save(lab: Lab) -> None:
         api_port=lab.api_port,
         cluster_cidr=cidrs.spell(lab.cluster_cidrs),
         service_cidr=cidrs.spell(lab.service_cidrs),
+        runtime=lab.runtime,
     )
     atomic_file.write(lab.directory / _FILE, msgspec.json.format(msgspec.json.encode(saved)) + b"\n")
 

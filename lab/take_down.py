@@ -7,7 +7,7 @@ supervisor was killed or whose machine rebooted goes away all the same.
 import os
 from pathlib import Path
 
-from lab import processes, spelling, state, supervisor, topology
+from lab import control_groups, machine, processes, spelling, state, supervisor, topology
 from lab.bring_up import owner_of_namespaces
 from lab.errors import LabError
 from lab.process import Process
@@ -27,6 +27,7 @@ def take_down(state_root: Path, name: str, progress: Progress) -> bool:
     with state.locked(folder):
         _end_processes(folder, name, progress)
         _remove_namespaces(name, progress)
+        control_groups.remove(f"pw-{name}")
         with progress.step("Files") as step:
             state.remove_folder(folder)
             step.say(str(folder))
@@ -65,7 +66,8 @@ def _is_supervisor(role: str) -> bool:
 
 
 def _is_component(role: str) -> bool:
-    return role == "api" or not role.startswith("pod/")
+    # Containers end with their node's machine, and shims do not listen to SIGTERM.
+    return role == "api" or not (role.startswith("pod/") or machine.is_of_containers(role))
 
 
 def _everything(folder: Path, name: str) -> tuple[Process, ...]:

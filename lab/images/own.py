@@ -13,10 +13,8 @@ from typing import Final
 
 from lab import echo
 from lab.errors import LabError
+from lab.images import names
 from lab.images.oci import File, Image, Layer, archive
-
-ECHO: Final = "docker.io/podwire/echo:latest"
-PAUSE: Final = "docker.io/podwire/pause:latest"
 
 _ECHO_PATH: Final = "podwire/echo.py"
 _PATIENCE: Final = 30.0  # seconds
@@ -42,8 +40,8 @@ def images() -> tuple[Image, ...]:
     base, python = _busybox(), _interpreter()
     program = (str(python), "-I", "-S", f"/{_ECHO_PATH}")
     return (
-        Image(name=PAUSE, machine=machine, layers=(base,), entrypoint=("/bin/busybox", "sleep", "infinity")),
-        Image(name=ECHO, machine=machine, layers=(base, _python(python)), entrypoint=program),
+        Image(name=names.PAUSE, machine=machine, layers=(base,), entrypoint=("/bin/busybox", "sleep", "infinity")),
+        Image(name=names.ECHO, machine=machine, layers=(base, _python(python)), entrypoint=program),
     )
 
 
@@ -75,7 +73,10 @@ def _python(python: Path) -> Layer:
     linked = {python, *(module for module in modules if module.suffix == ".so")}
     libraries = {library for program in linked for library in _libraries(program)}
     found = _files(sorted({*modules, *linked, *libraries}))
-    return Layer(files={**found, _ECHO_PATH: File(content=source.read_bytes())})
+    # The interpreter takes this folder for the sign that it has found its own; it complains when there is none.
+    landmark = f"{sys.base_exec_prefix}/lib/python{sys.version_info.major}.{sys.version_info.minor}/lib-dynload"
+    files = {**found, _ECHO_PATH: File(content=source.read_bytes())}
+    return Layer(files=files, folders=(landmark.lstrip("/"),))
 
 
 def _files(paths: Iterable[Path]) -> Mapping[str, File]:

@@ -163,7 +163,9 @@ def test_the_flags_of_the_systemd_unit_exist(tmp_path):
     lines = (DEPLOY / "systemd/podwire-proxy.service").read_text().splitlines()
     (command,) = (line.removeprefix("ExecStart=").split() for line in lines if line.startswith("ExecStart="))
     (tmp_path / "kubeconfig").write_text(KUBECONFIG.format(url="http://127.0.0.1:9"))
-    flags = [flag.replace("/etc/podwire/kubeconfig", f"{tmp_path}/kubeconfig") for flag in command[1:] if flag != "$OPTIONS"]
+    flags = [
+        flag.replace("/etc/podwire/kubeconfig", f"{tmp_path}/kubeconfig") for flag in command[1:] if flag != "$OPTIONS"
+    ]
     done = CliRunner().invoke(main, [*flags, f"--write-config-to={tmp_path}/written"])
 
     assert (done.exit_code, done.output) == (0, "")

@@ -6,7 +6,6 @@ Address plan: the API server, the runner and containerd share the namespace that
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from tests.lab.cluster import command_pod, echo_pod, is_ready, kill
 from tests.namespaces import namespace
 from tests.waiting import eventually
 
-PROGRAM = str(Path(sys.executable).with_name("podwire-pods"))
+PROGRAM = (sys.executable, "-m", "pods")
 SPACE = "default"
 
 
@@ -30,7 +29,8 @@ class Cluster:
 
     def start(self) -> None:
         argv = (
-            *(PROGRAM, "--kubeconfig", str(self.api.kubeconfig), "--node-name", "node1", "--no-pull"),
+            *PROGRAM,
+            *("--kubeconfig", str(self.api.kubeconfig), "--node-name", "node1", "--no-pull"),
             *("--runtime-endpoint", self.node.endpoint, "--cgroup-parent", self.node.machine.cgroup),
             *("--log-dir", str(self.node.directory / "logs")),
         )

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from lab.images import oci, own
+from lab.images import names, oci, own
 
 
 def opened(archive):
@@ -27,16 +27,16 @@ def test_a_layer_that_images_share_is_in_the_file_once(images):
     files = opened(oci.archive(images))
     index = json.loads(files["index.json"])
 
-    names = [entry["annotations"]["io.containerd.image.name"] for entry in index["manifests"]]
+    called = [entry["annotations"]["io.containerd.image.name"] for entry in index["manifests"]]
 
-    assert names == [own.PAUSE, own.ECHO]
+    assert called == [names.PAUSE, names.ECHO]
     # Two layers, two configurations, two manifests.
     assert sum(name.startswith("blobs/") for name in files) == 6
 
 
 def test_the_echo_image_has_all_its_program_imports(images, tmp_path):
     """Not chrooted: names only. That it runs is shown where containers are."""
-    (echo,) = (image for image in images if image.name == own.ECHO)
+    (echo,) = (image for image in images if image.name == names.ECHO)
     python, program = echo.entrypoint[0], echo.entrypoint[-1]
 
     files = {name for layer in echo.layers for name in layer.files}

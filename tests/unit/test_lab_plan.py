@@ -136,3 +136,21 @@ def test_labs_look_for_a_port_in_places_of_their_own():
 
     assert len(ports) == len(folders)
     assert all(1024 < port < 16384 for port in ports)
+
+
+def test_a_lab_with_containers_has_a_machine_and_a_containerd_on_each_node(tmp_path):
+    lab = Lab(name="a", directory=tmp_path, node_count=1, api_port=6443, runtime="containerd")
+
+    names = [each.name for each in plan.components(lab, "python")]
+
+    assert names[1:] == ["node1/agent", "node1/proxy", "node1/machine", "node1/containerd", "node1/runner"]
+    assert "--no-pull" in plan.components(lab, "python")[-1].argv
+
+
+def test_a_containerds_second_socket_must_fit_the_kernel_too():
+    root = Path("/" + "x" * 82)
+    lab = Lab(name="a", directory=root, node_count=1, api_port=6443)
+    assert plan.validate(lab) == lab
+
+    with pytest.raises(OptionError, match="ttrpc"):
+        plan.validate(replace(lab, runtime="containerd"))

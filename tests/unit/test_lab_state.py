@@ -139,3 +139,10 @@ def test_removing_the_last_lab_removes_the_folder_of_labs(lab, tmp_path):
     state.remove_folder(root / "red")
     state.remove_folder(root / "red")
     assert not root.exists()
+
+
+def test_what_its_pods_are_is_kept(tmp_path):
+    lab = Lab(name="lab", directory=tmp_path, node_count=1, api_port=6443, runtime="containerd")
+    state.save(lab)
+
+    assert state.load_directory(tmp_path) == lab
