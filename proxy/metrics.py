@@ -24,6 +24,9 @@ _FAMILY: Final = ("ip_family",)
 # k8s.io/kubernetes pkg/proxy/metrics: 1 ms, doubled fourteen times.
 _ROUND_BUCKETS: Final = tuple(0.001 * 2**power for power in range(15))
 
+# The same file, NetworkProgrammingLatency: from a quarter of a second to five minutes, finest around a second.
+_PROGRAMMING_BUCKETS: Final = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
+
 CONTENT_TYPE: Final = prometheus_client.CONTENT_TYPE_LATEST
 
 _PORT: Final = ("namespace", "service", "port", "protocol", "ip_family")
@@ -59,6 +62,16 @@ class Metrics:
         )
         self.deleted_flows = self._counter(
             "conntrack_reconciler_deleted_entries", "Conntrack entries deleted because nobody answers there any more"
+        )
+        self.cleanup_failures = self._counter(
+            "sync_proxy_rules_nftables_cleanup_failures", "Chains no longer used that the kernel refused to delete"
+        )
+        self.programming = Histogram(
+            "kubeproxy_network_programming_duration_seconds",
+            "Time from a change of endpoints to the rules that follow it",
+            _FAMILY,
+            buckets=_PROGRAMMING_BUCKETS,
+            registry=self.registry,
         )
         self.flow_rounds = self._histogram(
             "conntrack_reconciler_sync_duration_seconds", "Time a look at connections took after a round"

@@ -73,6 +73,7 @@ class Proxy:
         trouble = Trouble(self.events, self._services.cache)
         self._services.on_unreadable(trouble.unreadable(SERVICES))
         self._slices.on_unreadable(trouble.unreadable(ENDPOINT_SLICES))
+        self._services.cache.subscribe(trouble.on_service)
         self._slices.cache.subscribe(trouble.on_endpoint_slice)
         inputs = Inputs(self._services.cache, self._slices.cache, self._mark)
         self.metrics.add(LocalityMetrics(inputs, node=node, families=families))
@@ -91,6 +92,7 @@ class Proxy:
         for stack in self.stacks:
             self._services.cache.subscribe(stack.rounds.on_service)
             self._slices.cache.subscribe(stack.rounds.on_endpoint_slice)
+            self._slices.cache.subscribe(stack.latency.on_endpoint_slice)
         self._nodes.cache.subscribe(lambda _, node: self.health.node_is(node))
         self._monitor: Monitor = tables[0].monitor()
         self._stopping = threading.Event()

@@ -20,6 +20,7 @@ from proxy.inputs import Inputs
 from proxy.metrics import Metrics
 from proxy.model import Family, ServiceName
 from proxy.planning import Planner, Served
+from proxy.programming_latency import ProgrammingLatency
 from proxy.resets import Probe
 from proxy.rounds import Rounds
 from proxy.ruleset import Ruleset
@@ -74,6 +75,9 @@ class SingleStack:
             family=self.family,
             addresses=lambda: shared.surroundings.look(self.family).addresses,
         )
+        self.latency = ProgrammingLatency(shared.metrics.programming.labels(self.family))
+        self._cleanup_failures = shared.metrics.cleanup_failures.labels(self.family)
+        self._cleanup_failures_counted = 0
         self._sweep_flows = timed(self._flows.sweep, shared.metrics, family=self.family)
         self.rounds = Rounds(
             self._syncer, shared.health, shared.metrics, family=self.family, tell=shared.trouble.service
@@ -130,15 +134,21 @@ class SingleStack:
             self._loop.run(self._round)
 
     def _round(self, keys: frozenset[ServiceName]) -> None:
+        self.latency.taken(keys)
         try:
             self.rounds.sync(keys)
         except SyncFailed as error:
-            self._look_after_flows(keys.difference(error.failures))
+            self._applied(keys.difference(error.failures))
             raise
-        self._look_after_flows(keys)
+        finally:
+            failures = self._syncer.chains_not_deleted
+            self._cleanup_failures.inc(failures - self._cleanup_failures_counted)
+            self._cleanup_failures_counted = failures
+        self._applied(keys)
 
-    def _look_after_flows(self, keys: frozenset[ServiceName]) -> None:
+    def _applied(self, keys: frozenset[ServiceName]) -> None:
         """The table follows these now."""
+        self.latency.applied(keys)
         self._flows.changed(keys - NO_SERVICES)
         if RESYNC in keys:
             self._flows.everything_changed()

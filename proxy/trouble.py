@@ -6,7 +6,7 @@ from kube import objects
 from kube.cache import Cache
 from kube.events import Unreadable
 from kube.resources import ENDPOINT_SLICES, NODES, SERVICES, ResourceType
-from proxy import slice_faults
+from proxy import answering, slice_faults
 from proxy.events import About, Event, Recorder
 from proxy.model import InvalidService, ServiceName
 
@@ -29,6 +29,13 @@ class Trouble:
         service = self._services.get(name.namespace, name.name)
         uid = service.metadata.uid if service else ""
         self._recorder.record(Event(About(SERVICES, name.namespace, name.name, uid), reason, message))
+
+    def on_service(self, _old: objects.Service | None, new: objects.Service | None) -> None:
+        """A Service came: does it wish what cannot be?"""
+        if new is not None and (complaint := answering.complaint(new)):
+            metadata = new.metadata
+            message = f"Service {metadata.namespace}/{metadata.name}: {complaint}"
+            self.about_service(ServiceName(metadata.namespace, metadata.name), "InvalidAnnotation", message)
 
     def unreadable(self, resource: ResourceType) -> Callable[[Unreadable], None]:
         """What to call for objects of this kind that could not be decoded."""

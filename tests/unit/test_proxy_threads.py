@@ -187,6 +187,19 @@ def test_an_event_says_that_the_proxy_starts_and_which_field_of_a_service_is_bad
     assert is_served(table)
 
 
+def test_an_event_says_which_wish_for_connections_cannot_be(start):
+    given = {"services": [service(on_removal="soon")], "endpointslices": [endpoint_slice("web", ["10.244.0.2"])]}
+    api, table = Api(**given), WatchedTable()
+    start(api, table)
+    told = eventually(lambda: [event for event in api.created if event["reason"] == "InvalidAnnotation"])
+
+    assert (
+        "Service default/web: metadata.annotations[podwire.dev/on-endpoint-removal] 'soon': must be keep"
+        in (told[0]["message"])
+    )
+    assert eventually(lambda: is_served(table))
+
+
 def test_an_object_that_cannot_be_decoded_gets_an_event_naming_the_field(start):
     garbled = {"metadata": {"name": "bad", "namespace": "default", "uid": "u1"}, "spec": {"ports": [{"port": "x"}]}}
     api, table = Api(**{**web(), "services": [service(), garbled]}), WatchedTable()
