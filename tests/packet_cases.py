@@ -1,6 +1,6 @@
 """What becomes of packets to Services, case by case: one table for the tracer and for real packets in the kernel.
 
-The node and its pods are those of tests/service_node.py. The clients:
+The node and its pods are those of tests/service_node.py, in either address family. The clients, as they are in IPv4:
 
     pod 10.244.1.2 and self 10.244.1.3, pods of this node; self is endpoint `a` · node 192.0.2.1, this node itself
     far-pod 10.244.3.7, a pod of another node · node2 192.0.2.3, another node · outside 192.0.2.2, no part of the cluster
@@ -15,28 +15,14 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from kube import objects
-from tests.service_node import GATEWAY, NODE, OUTSIDE, PODS, REMOTE
+from tests.address_plan import IPV4, IPV6, AddressPlan
 from tests.services import endpoint, endpoint_slice, service
 
-NODE2, FAR_POD = "192.0.2.3", "10.244.3.7"
-CLIENTS = {
-    "pod": PODS["client"],
-    "self": PODS["a"],
-    "node": NODE,
-    "far-pod": FAR_POD,
-    "node2": NODE2,
-    "outside": OUTSIDE,
-}
-ENDPOINTS = {"a": PODS["a"], "b": PODS["b"], "remote": REMOTE}
-
-CLUSTER_IP, EXTERNAL_IP, BALANCER = "10.96.0.10", "203.0.113.1", "203.0.113.2"
-FRONTS = {"cluster": (CLUSTER_IP, 80), "external": (EXTERNAL_IP, 80), "lb": (BALANCER, 80), "nodeport": (NODE, 30080)}
 EXTERNAL = ("external", "lb", "nodeport")
-
+ALL = ("cluster", *EXTERNAL)
 LEAVING = {"ready": False, "serving": True, "terminating": True}
 UNREADY = {"ready": False, "serving": False, "terminating": False}
 ENDING = {"ready": False, "serving": False, "terminating": True}
-A, B, FAR = endpoint(PODS["a"]), endpoint(PODS["b"]), endpoint(REMOTE, node="node2")
 
 
 @dataclass(frozen=True)
@@ -48,13 +34,13 @@ class Row:
     port: int
     expected: frozenset[str]
     protocol: str = "TCP"
-    timeouts: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "timeouts", bool(self.expected & {"dropped", "passed"}))
+    @property
+    def is_silent(self) -> bool:
+        return bool(self.expected & {"dropped", "passed"})
 
     def __str__(self) -> str:
-        return f"{self.client} → {self.address}:{self.port}/{self.protocol}"
+        return f"{self.client} → {self.address} {self.port}/{self.protocol}"
 
 
 @dataclass(frozen=True)
@@ -70,24 +56,61 @@ class Scene:
         return self.name
 
 
-def web(*endpoints: objects.Endpoint, internal: str = "Cluster", external: str = "Cluster", **spec) -> tuple:
-    """One Service with every way in."""
-    made = service(
-        "web",
-        CLUSTER_IP,
-        type="LoadBalancer",
-        ports=[(80, "http", "TCP", 30080)],
-        external_ips=(EXTERNAL_IP,),
-        ingress=[BALANCER],
-        internal_traffic_policy=internal,
-        external_traffic_policy=external,
-        **spec,
-    )
-    return made, endpoint_slice("web", endpoints)
+class Place:
+    """Who is where in one address family, and Services and rows made of it."""
 
+    def __init__(self, plan: AddressPlan) -> None:
+        self.plan = plan
+        is_four = plan.family == "IPv4"
+        self.node2, self.far_pod, self.far_gateway, self.far_cidr = (
+            ("192.0.2.3", "10.244.3.7", "10.244.3.1", "10.244.3.0/24")
+            if is_four
+            else ("2001:db8::3", "fd00:10:244:3::7", "fd00:10:244:3::1", "fd00:10:244:3::/64")
+        )
+        self.other_family = "2001:db8:5::/48" if is_four else "198.51.100.0/24"
+        self.clients = {
+            "pod": plan.pods["client"],
+            "self": plan.pods["a"],
+            "node": plan.node,
+            "far-pod": self.far_pod,
+            "node2": self.node2,
+            "outside": plan.outside,
+        }
+        self.endpoints = {"a": plan.pods["a"], "b": plan.pods["b"], "remote": plan.remote}
+        self.cluster_ip, self.balancer, self.dns = plan.service_ip(10), plan.external(2), plan.service_ip(53)
+        self.fronts = {
+            "cluster": (self.cluster_ip, 80),
+            "external": (plan.external(1), 80),
+            "lb": (self.balancer, 80),
+            "nodeport": (plan.node, 30080),
+        }
+        self.a, self.b, self.far = self.here("a"), self.here("b"), self.there()
 
-def rows(clients: Iterable[str], fronts: Iterable[str], cell: str) -> tuple[Row, ...]:
-    return tuple(Row(client, *FRONTS[front], expected(cell)) for client in clients for front in fronts)
+    def here(self, name: str, **conditions: bool) -> objects.Endpoint:
+        return endpoint(self.plan.pods[name], **conditions)
+
+    def there(self, **conditions: bool) -> objects.Endpoint:
+        return endpoint(self.plan.remote, node="node2", **conditions)
+
+    def web(
+        self, *endpoints: objects.Endpoint, internal: str = "Cluster", external: str = "Cluster", **spec: object
+    ) -> tuple:
+        """One Service with every way in."""
+        made = service(
+            "web",
+            self.cluster_ip,
+            type="LoadBalancer",
+            ports=[(80, "http", "TCP", 30080)],
+            external_ips=(self.plan.external(1),),
+            ingress=[self.balancer],
+            internal_traffic_policy=internal,
+            external_traffic_policy=external,
+            **spec,
+        )
+        return made, endpoint_slice("web", endpoints)
+
+    def rows(self, clients: Iterable[str], fronts: Iterable[str], cell: str) -> tuple[Row, ...]:
+        return tuple(Row(client, *self.fronts[front], expected(cell)) for client in clients for front in fronts)
 
 
 def row(client: str, address: str, port: int, cell: str, protocol: str = "TCP") -> Row:
@@ -168,165 +191,161 @@ SETUPS = {
 }
 
 
-def matrix() -> Iterator[Scene]:
+def matrix(at: Place) -> Iterator[Scene]:
     header, *lines = [line.split() for line in MATRIX.splitlines() if line.strip()]
     for setup, here in SETUPS.items():
         column = header.index("known" if setup == "interface" else setup)
         for internal, external in dict.fromkeys((line[0], line[1]) for line in lines):
             mine = [line for line in lines if (line[0], line[1]) == (internal, external)]
-            given = (web(A, FAR, internal=internal, external=external),)
-            yield Scene(f"{setup}-internal-{internal}-external-{external}", given, tuple(_cells(mine, column)), here)
+            given = (at.web(at.a, at.far, internal=internal, external=external),)
+            yield Scene(
+                f"{setup}-internal-{internal}-external-{external}", given, tuple(_cells(at, mine, column)), here
+            )
 
 
-def _cells(lines: list[list[str]], column: int) -> Iterator[Row]:
+def _cells(at: Place, lines: list[list[str]], column: int) -> Iterator[Row]:
     for line in lines:
-        yield from rows([line[2]], ["cluster"] if line[3] == "cluster" else EXTERNAL, line[column])
+        yield from at.rows([line[2]], ["cluster"] if line[3] == "cluster" else EXTERNAL, line[column])
 
 
-# --- who serves: endpoints in every condition, policies Local
-
-EVERYBODY, NOT_HERE = tuple(CLIENTS), ("far-pod", "node2", "outside")
+# --- who serves
 
 
-A_LEAVING, FAR_LEAVING = endpoint(PODS["a"], **LEAVING), endpoint(REMOTE, node="node2", **LEAVING)
+def _fallback(at: Place) -> Iterator[Scene]:
+    leaving = at.here("a", **LEAVING)
+    nobody = at.rows(["pod", "node", "outside"], ALL, "refused")
+    yield Scene("nobody", (at.web(),), (*nobody, row("pod", at.cluster_ip, 81, "refused")))
+    unready = at.web(at.here("a", **UNREADY), at.there(**ENDING))
+    yield Scene("nobody is ready", (unready,), at.rows(["pod", "outside"], ALL, "refused"))
+    yield Scene("one that leaves serves alone", (at.web(leaving),), at.rows(["node2"], ALL, "a-node"))
+    yield Scene("one that leaves serves beside nobody", (at.web(leaving, at.b),), at.rows(["node2"], ALL, "b-node"))
 
 
-def _fallback() -> Iterator[Scene]:
+def _local_fallback(at: Place) -> Iterator[Scene]:
+    """Both policies Local."""
+    local = {"internal": "Local", "external": "Local"}
     yield Scene(
-        "nobody",
-        (web(),),
-        (*rows(["pod", "node", "outside"], FRONTS, "refused"), row("pod", CLUSTER_IP, 81, "refused")),
-    )
-    yield Scene(
-        "nobody is ready",
-        (web(endpoint(PODS["a"], **UNREADY), endpoint(REMOTE, node="node2", **ENDING)),),
-        rows(["pod", "outside"], FRONTS, "refused"),
-    )
-    yield Scene("one that leaves serves if nobody is ready", (web(A_LEAVING),), rows(["node2"], FRONTS, "a-node"))
-    yield Scene("one that leaves does not if another is ready", (web(A_LEAVING, B),), rows(["node2"], FRONTS, "b-node"))
-
-
-def _local_fallback() -> Iterator[Scene]:
-    made = rows(["pod", "outside"], ["cluster"], "dropped")
-    yield Scene(
-        "local-nobody here",
-        (web(FAR, internal="Local", external="Local"),),
+        "local, nobody here",
+        (at.web(at.far, **local),),
         (
-            *made,
-            *rows(["node2"], ["external", "nodeport"], "dropped"),
-            *rows(["pod"], EXTERNAL, "remote-own"),
-            *rows(["node"], EXTERNAL, "remote-node"),
+            *at.rows(["pod", "outside"], ["cluster"], "dropped"),
+            *at.rows(["node2"], ["external", "nodeport"], "dropped"),
+            *at.rows(["pod"], EXTERNAL, "remote-own"),
+            *at.rows(["node"], EXTERNAL, "remote-node"),
         ),
     )
-    scene = Scene(
-        "local-one leaves here",
-        (web(A_LEAVING, FAR, internal="Local", external="Local"),),
+    yield Scene(
+        "local, one leaves here",
+        (at.web(at.here("a", **LEAVING), at.far, **local),),
         (
-            *rows(["pod"], ["cluster"], "a-own"),
-            *rows(["node2", "outside"], EXTERNAL, "a-own"),
-            *rows(["pod"], EXTERNAL, "remote-own"),
+            *at.rows(["pod"], ["cluster"], "a-own"),
+            *at.rows(["node2", "outside"], EXTERNAL, "a-own"),
+            *at.rows(["pod"], EXTERNAL, "remote-own"),
         ),
     )
-    yield scene
     yield Scene(
-        "local-one leaves elsewhere",
-        (web(A, FAR_LEAVING, internal="Local", external="Local"),),
-        (*rows(["pod"], FRONTS, "a-own"), *rows(["outside"], EXTERNAL, "a-own")),
+        "local, one leaves elsewhere",
+        (at.web(at.a, at.there(**LEAVING), **local),),
+        (*at.rows(["pod"], ALL, "a-own"), *at.rows(["outside"], EXTERNAL, "a-own")),
     )
 
 
 # --- ways in
 
 
-def _ways_in() -> Iterator[Scene]:
+def _ways_in(at: Place) -> Iterator[Scene]:
+    unallocated, gateway = at.plan.service_ip(2313), at.plan.gateway
     yield Scene(
         "addresses nobody serves",
-        (web(A),),
+        (at.web(at.a),),
         (
-            row("pod", "10.96.9.9", 80, "dropped"),
-            row("node", "10.96.9.9", 80, "dropped"),
-            row("outside", "10.96.9.9", 80, "dropped"),
-            row("pod", CLUSTER_IP, 81, "refused"),
-            row("outside", CLUSTER_IP, 81, "refused"),
-            row("pod", CLUSTER_IP, 80, "refused", "UDP"),
-            row("pod", BALANCER, 81, "passed"),
-            row("pod", GATEWAY, 30080, "passed"),
+            *(row(client, unallocated, 80, "dropped") for client in ("pod", "node", "outside")),
+            *(row(client, at.cluster_ip, 81, "refused") for client in ("pod", "outside")),
+            row("pod", at.cluster_ip, 80, "refused", "UDP"),
+            row("pod", at.balancer, 81, "passed"),
+            row("pod", gateway, 30080, "passed"),
         ),
     )
     yield Scene(
         "node ports at all addresses",
-        (web(A),),
-        (row("pod", GATEWAY, 30080, "a-node"), row("outside", NODE, 30080, "a-node")),
-        {"nodeport_addresses": (ip_network("0.0.0.0/0"),)},
+        (at.web(at.a),),
+        (row("pod", gateway, 30080, "a-node"), row("outside", at.plan.node, 30080, "a-node")),
+        {"nodeport_addresses": (ip_network(f"{at.plan.everywhere}/0"),)},
     )
+    proxied = service("web", at.cluster_ip, ingress=[objects.LoadBalancerIngress(ip=at.balancer, ip_mode="Proxy")])
+    given = ((proxied, endpoint_slice("web", [at.a])),)
+    yield Scene("a load balancer in mode Proxy", given, at.rows(["outside"], ["lb"], "passed"))
+
+
+def _source_ranges(at: Place) -> Iterator[Scene]:
+    ranges = (str(ip_network(at.plan.outside)), at.far_cidr)
     yield Scene(
         "source ranges",
-        (web(A, external="Local", load_balancer_source_ranges=("192.0.2.2/32", "10.244.3.0/24")),),
+        (at.web(at.a, external="Local", load_balancer_source_ranges=ranges),),
         (
-            *rows(["outside", "far-pod"], ["lb"], "a-own"),
-            *rows(["node2"], ["lb"], "dropped"),
-            *rows(["pod"], ["lb"], "dropped"),
-            *rows(["node"], ["lb"], "dropped"),
-            *rows(["node2"], ["external", "nodeport"], "a-own"),
-            *rows(["node2"], ["cluster"], "a-node"),
+            *at.rows(["outside", "far-pod"], ["lb"], "a-own"),
+            *at.rows(["node2", "pod", "node"], ["lb"], "dropped"),
+            *at.rows(["node2"], ["external", "nodeport"], "a-own"),
+            *at.rows(["node2"], ["cluster"], "a-node"),
         ),
     )
     yield Scene(
         "source ranges of the other family alone",
-        (web(A, load_balancer_source_ranges=("2001:db8::/32",)),),
-        (*rows(["outside"], ["lb"], "dropped"), *rows(["outside"], ["external"], "a-node")),
-    )
-    proxied = service("web", CLUSTER_IP, ingress=[objects.LoadBalancerIngress(ip=BALANCER, ip_mode="Proxy")])
-    yield Scene(
-        "a load balancer in mode Proxy", ((proxied, endpoint_slice("web", [A])),), rows(["outside"], ["lb"], "passed")
+        (at.web(at.a, load_balancer_source_ranges=(at.other_family,)),),
+        (*at.rows(["outside"], ["lb"], "dropped"), *at.rows(["outside"], ["external"], "a-node")),
     )
 
 
-def _protocols() -> Iterator[Scene]:
+def _protocols(at: Place) -> Iterator[Scene]:
     ports = [(53, "dns", "UDP", 30053), (53, "dns-tcp", "TCP", 30053)]
     targets = [(8080, "dns", "UDP"), (8081, "dns-tcp")]
-    dns = service("dns", "10.96.0.53", type="NodePort", ports=ports)
+    dns, node = service("dns", at.dns, type="NodePort", ports=ports), at.plan.node
     yield Scene(
         "UDP and TCP on one number",
-        ((dns, endpoint_slice("dns", [A, FAR], ports=targets)),),
+        ((dns, endpoint_slice("dns", [at.a, at.far], ports=targets)),),
         (
-            row("pod", "10.96.0.53", 53, "a-own+remote-own", "UDP"),
-            row("pod", "10.96.0.53", 53, "a-own+remote-own"),
-            row("self", "10.96.0.53", 53, "a-node+remote-own", "UDP"),
-            row("outside", NODE, 30053, "a-node+remote-node", "UDP"),
-            row("node", NODE, 30053, "a-node+remote-node", "UDP"),
-            row("outside", "10.96.0.53", 54, "refused", "UDP"),
+            row("pod", at.dns, 53, "a-own+remote-own", "UDP"),
+            row("pod", at.dns, 53, "a-own+remote-own"),
+            row("self", at.dns, 53, "a-node+remote-own", "UDP"),
+            row("outside", node, 30053, "a-node+remote-node", "UDP"),
+            row("node", node, 30053, "a-node+remote-node", "UDP"),
+            row("outside", at.dns, 54, "refused", "UDP"),
         ),
     )
     yield Scene(
         "UDP that nobody serves",
-        ((service("dns", "10.96.0.53", type="NodePort", ports=ports),),),
+        ((dns,),),
         (
-            row("pod", "10.96.0.53", 53, "refused", "UDP"),
-            row("outside", NODE, 30053, "refused", "UDP"),
-            row("node", "10.96.0.53", 53, "refused", "UDP"),
+            row("pod", at.dns, 53, "refused", "UDP"),
+            row("outside", node, 30053, "refused", "UDP"),
+            row("node", at.dns, 53, "refused", "UDP"),
         ),
     )
 
 
-def _balancing() -> Iterator[Scene]:
-    yield Scene("a single endpoint", (web(B),), rows(["pod"], ["cluster"], "b-own"))
-    yield Scene(
-        "affinity keeps a client",
-        ((service("web", CLUSTER_IP, affinity=600), endpoint_slice("web", [B])),),
-        rows(["pod", "self"], ["cluster"], "b-own"),
-    )
+def _balancing(at: Place) -> Iterator[Scene]:
+    yield Scene("a single endpoint", (at.web(at.b),), at.rows(["pod"], ["cluster"], "b-own"))
+    sticky = service("web", at.cluster_ip, affinity=600), endpoint_slice("web", [at.b])
+    yield Scene("affinity keeps a client", (sticky,), at.rows(["pod", "self"], ["cluster"], "b-own"))
     hinted = [
         objects.Endpoint(
             addresses=(address,),
             node_name="node9",
             hints=objects.EndpointHints(for_zones=(objects.ForName(name=zone),)),
         )
-        for address, zone in ((PODS["a"], "zone1"), (REMOTE, "zone2"))
+        for address, zone in ((at.plan.pods["a"], "zone1"), (at.plan.remote, "zone2"))
     ]
-    yield Scene("hints for this zone", (web(*hinted),), rows(["pod"], ["cluster"], "a-own"))
-    weighted = service("web", CLUSTER_IP), endpoint_slice("web", [A, FAR], weights={PODS["a"]: 0})
-    yield Scene("an endpoint of no weight", (weighted,), rows(["pod"], ["cluster"], "remote-own"))
+    yield Scene("hints for this zone", (at.web(*hinted),), at.rows(["pod"], ["cluster"], "a-own"))
+    weightless = endpoint_slice("web", [at.a, at.far], weights={at.plan.pods["a"]: 0})
+    given = ((service("web", at.cluster_ip), weightless),)
+    yield Scene("an endpoint of no weight", given, at.rows(["pod"], ["cluster"], "remote-own"))
 
 
-SCENES = (*matrix(), *_fallback(), *_local_fallback(), *_ways_in(), *_protocols(), *_balancing())
+def scenes(at: Place) -> tuple[Scene, ...]:
+    made = (matrix, _fallback, _local_fallback, _ways_in, _source_ranges, _protocols, _balancing)
+    return tuple(scene for each in made for scene in each(at))
+
+
+PLACES = {"IPv4": Place(IPV4), "IPv6": Place(IPV6)}
+CASES = [(family, scene) for family, place in PLACES.items() for scene in scenes(place)]
+IDS = [f"{family}-{scene}" for family, scene in CASES]

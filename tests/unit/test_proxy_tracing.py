@@ -19,10 +19,12 @@ from proxy.tracing.desired import Desired, desired, fixed_chains
 from proxy.tracing.explanation import Explanation, explain
 from proxy.tracing.packet import Host, Origin, Packet
 from proxy.tracing.table import DeadEnd, Rules
-from tests.packet_cases import FAR, LEAVING, UNREADY, A, B, web
-from tests.service_node import GATEWAY, HERE, NODE, OUTSIDE, PODS
+from tests.address_plan import IPV4
+from tests.packet_cases import LEAVING, PLACES, UNREADY
 from tests.services import RULESET, World, endpoint, endpoint_slice, service
 
+A, B, FAR, web = PLACES["IPv4"].a, PLACES["IPv4"].b, PLACES["IPv4"].far, PLACES["IPv4"].web
+GATEWAY, HERE, NODE, OUTSIDE, PODS = IPV4.gateway, IPV4.here, IPV4.node, IPV4.outside, IPV4.pods
 HOST = Host(addresses=frozenset(map(ip_address, (NODE, GATEWAY))))
 EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 HERES = [
