@@ -125,7 +125,8 @@ class Conntrack:
             sequence = self._socket.next_sequence()
             question = _request(IPCTNL_MSG_CT_GET, version, only, flags=wire.NLM_F_DUMP, sequence=sequence)
             answers = self._socket.dump(question, sequence, "list connections")
-        return (flow for answer in answers if (flow := read_flow(answer.body)))
+        flows = (flow for answer in answers if (flow := read_flow(answer.body)))
+        return (flow for flow in flows if sent.address in {None, flow.destination})
 
     def udp_flows(self, version: int) -> tuple[Flow, ...]:
         """All UDP flows of an IP version. Raises DataplaneError."""
@@ -215,10 +216,10 @@ def _only(protocol: int, sent: Sent) -> bytes:
         flags |= CTA_FILTER_F_CTA_PROTO_DST_PORT
         sample += wire.attribute(CTA_PROTO_DST_PORT, sent.port.to_bytes(2, "big"))
     sample = _nest(CTA_TUPLE_PROTO, sample)
-    if sent.address is not None:
+    # For IPv6 the kernel leaves out what has this very address (ctnetlink_filter_match_tuple, as of 6.18).
+    if sent.address is not None and sent.address.version == 4:
         flags |= CTA_FILTER_F_CTA_IP_DST
-        kind = CTA_IP_V4_DST if sent.address.version == 4 else CTA_IP_V6_DST
-        sample = _nest(CTA_TUPLE_IP, wire.attribute(kind, sent.address.packed)) + sample
+        sample = _nest(CTA_TUPLE_IP, wire.attribute(CTA_IP_V4_DST, sent.address.packed)) + sample
     compared = wire.attribute(CTA_FILTER_ORIG_FLAGS, _HOST_U32.pack(flags))
     return _nest(CTA_FILTER, compared) + _nest(CTA_TUPLE_ORIG, sample)
 
