@@ -65,7 +65,8 @@ class Numbers:
 
     def skip(self, numbers: Iterable[int]) -> None:
         """Go on after these: whoever had them is remembered somewhere, if only by connections."""
-        self._next = max([self._next, *(number + 1 for number in numbers if number in self._numbers)])
+        last = max((number for number in set(numbers) if number in self._numbers), default=self._next - 1)
+        self._next = max(self._next, last + 1)
 
     def give_back(self, numbers: Iterable[int]) -> None:
         self._taken.difference_update(numbers)

@@ -52,6 +52,9 @@ _CLAIMED: Final = {
 }
 
 
+_SCOPES: Final = tuple(Scope)
+
+
 class AssignmentName(NamedTuple):
     """Which endpoints of which Service port."""
 
@@ -172,7 +175,7 @@ class Planner:
         self, port: ServicePort, orders: Mapping[Scope, Sequence[Target]], known: Mapping[AssignmentName, Assignment]
     ) -> Mapping[Scope, Assignment]:
         """An endpoint has one id, whichever scopes it is in: clients are kept at it whatever frontend they come by."""
-        old = {scope: known.get(AssignmentName(port.name, scope), NOBODY) for scope in Scope}
+        old = {scope: known.get(AssignmentName(port.name, scope), NOBODY) for scope in _SCOPES}
         ids = self._identities.identify(
             {member.target: member.id for assignment in old.values() for member in assignment.members},
             itertools.chain(*orders.values()),

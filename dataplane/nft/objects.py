@@ -7,6 +7,7 @@ anybody, so the objects themselves accept anything. Everything else is the kerne
 
 import re
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -191,6 +192,7 @@ def check_name(kind: str, name: str) -> None:
         raise InvalidName(kind, name)
 
 
+@lru_cache(maxsize=64)  # the elements of a Service come one after the other, with the same comment
 def check_comment(comment: str) -> None:
     if _UNQUOTABLE.search(comment) or len(comment.encode()) > COMMENT_BYTES_MAX:
         raise InvalidComment(comment)

@@ -4,6 +4,7 @@ Names are the kernel's: include/uapi/linux/netlink.h, netfilter/nfnetlink.h and 
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from struct import Struct
 
 from dataplane.errors import DataplaneError
@@ -121,6 +122,7 @@ def u64(kind: int, number: int) -> bytes:
     return attribute(kind, U64.pack(number))
 
 
+@lru_cache(maxsize=64)  # the elements of a Service come one after the other, with the same comment
 def comment(kind: int, text: str) -> bytes:
     """User data that nft shows as a comment: a type, a length, and a string with its final NUL."""
     encoded = text.encode() + b"\0"
