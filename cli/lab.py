@@ -21,6 +21,8 @@ from lab import bring_up, plan, spelling, state, supervisor, survey, switching, 
 from lab import kubectl as real_kubectl
 from lab import logs as log_files
 from lab.errors import LabError, OptionError
+from lab.images import own
+from lab.images.names import ECHO, PAUSE
 from lab.plan import Lab
 
 # What is not a terminal has no width to keep to.
@@ -348,6 +350,16 @@ def restart(name: str, state_root: Path, component: str) -> None:
     found = switching.find(chosen, component)
     switching.stop(chosen, found)
     console.print(f"{component} runs, pid {switching.start(chosen, found)}", highlight=False)
+
+
+@lab.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def images(file: Path) -> None:
+    """Write the images podwire/echo and podwire/pause to FILE, for nodes that cannot fetch any."""
+    with failures.shown(complaints):
+        own.write(file)
+    console.print(f"{file}: {ECHO}, {PAUSE}", highlight=False, soft_wrap=True)
+    console.print(f"on a node: ctr --namespace k8s.io images import {file.name}", highlight=False, soft_wrap=True)
 
 
 @lab.command()

@@ -5,17 +5,14 @@ change them; /run and /dev/shm are empty. When its first process ends the kernel
 """
 
 import contextlib
-import hashlib
-import io
-import json
 import os
 import platform
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.images.oci import File, Image, Layer, archive
 from tests.namespaces import Namespace
 from tests.waiting import eventually
 
@@ -98,53 +95,7 @@ def _remove_cgroups(name: str) -> None:
 
 def image(path: Path) -> Path:
     """Write an OCI image of nothing but busybox."""
-    layer = _tar({"bin/busybox": BUSYBOX.read_bytes()}, links={"bin/sh": "busybox"})
-    machine_name = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    config = _json(
-        {
-            "architecture": machine_name,
-            "os": "linux",
-            "config": {"Env": ["PATH=/bin"]},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
-        }
-    )
-    manifest = _json(
-        {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": _descriptor("application/vnd.oci.image.config.v1+json", config),
-            "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
-        }
-    )
-    names = {"io.containerd.image.name": IMAGE, "org.opencontainers.image.ref.name": IMAGE}
-    entry = _descriptor("application/vnd.oci.image.manifest.v1+json", manifest) | {"annotations": names}
-    blobs = {f"blobs/sha256/{_digest(blob)[7:]}": blob for blob in (layer, config, manifest)}
-    index = _json({"schemaVersion": 2, "manifests": [entry]})
-    path.write_bytes(_tar({"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": index, **blobs}))
+    files = {"bin/busybox": File(content=BUSYBOX.read_bytes(), mode=0o755)}
+    layer = Layer(files=files, links={"bin/sh": "busybox"})
+    path.write_bytes(archive([Image(name=IMAGE, machine=platform.machine(), layers=(layer,), path="/bin")]))
     return path
-
-
-def _tar(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755
-            archive.addfile(entry, io.BytesIO(content))
-        for name, target in (links or {}).items():
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.linkname = tarfile.SYMTYPE, target
-            archive.addfile(entry)
-    return buffer.getvalue()
-
-
-def _json(value: dict) -> bytes:
-    return json.dumps(value).encode()
-
-
-def _digest(blob: bytes) -> str:
-    return f"sha256:{hashlib.sha256(blob).hexdigest()}"
-
-
-def _descriptor(media_type: str, blob: bytes) -> dict:
-    return {"mediaType": media_type, "digest": _digest(blob), "size": len(blob)}

@@ -1,14 +1,17 @@
-"""The plugin under podman with its CNI backend, beside the test of containerd: another runtime, another chain of calls.
+"""The plugin under podman with its CNI backend, beside the tests of containerd: another runtime, another chain of calls.
 
-Address plan: pods 10.244.1.0/24, gateway .1 on the bridge of a namespace that is the node.
+Address plan: pods 10.244.1.0/24, gateway .1 on the bridge of a namespace that is the node, which is 192.0.2.1 to its
+neighbour, 192.0.2.2.
 """
 
 import json
 
 import pytest
 
+from lab.images import names, oci, own
 from tests import private_machine
 from tests.cni_plugin import PluginNode
+from tests.waiting import eventually
 
 CONTAINERS = """
 [network]
@@ -31,7 +34,7 @@ runroot = "/run/storage"
 
 @pytest.fixture
 def node(make_namespace, tmp_path) -> PluginNode:
-    return PluginNode(make_namespace("node"), tmp_path)
+    return PluginNode(make_namespace("node"), tmp_path, {"capabilities": {"portMappings": True}})
 
 
 @pytest.fixture
@@ -52,21 +55,63 @@ def podman(node, tmp_path):
         def run(*argv: str) -> str:
             return machine.run("podman", *argv, env=env)
 
-        run("load", "--input", str(private_machine.image(tmp_path / "image.tar")))
+        (echo,) = (image for image in own.images() if image.name == names.ECHO)
+        (tmp_path / "echo.tar").write_bytes(oci.archive([echo]))
+        run("load", "--input", str(tmp_path / "echo.tar"))
         options = ("--network", "net", "--cgroup-parent", machine.cgroup)
-        yield (
-            run,
-            lambda name, *command: run(
-                "run", "--detach", "--name", name, *options, private_machine.IMAGE, "/bin/busybox", *command
-            ),
-        )
+        yield (run, lambda name, *argv: run("run", "--detach", "--name", name, *options, *argv))
+        assert machine.run("sh", "-c", "ls /run/netns").split() == []
 
 
-def test_containers_get_addresses_reach_each_other_and_give_them_back(podman, node):
+def ask(source, address, port=8080):
+    """What the echo program says to a client in a namespace; empty while it does not answer."""
+    return source.run("curl", "--silent", "--max-time", "2", f"http://{address}:{port}/", check=False)
+
+
+def remove(run, *containers):
+    run("rm", "--force", "--time", "0", *containers)
+
+
+def test_containers_get_addresses_talk_and_give_them_back(podman, node):
     run, start = podman
-    start("server", "sleep", "60")
+    start("server", "--env", "POD_NAME=server", names.ECHO)
     (address,) = node.leased().values()
-    start("client", "ping", "-c", "1", "-W", "5", address)
+    eventually(lambda: ask(node.namespace, address))
+
+    start("client", "--entrypoint", "wget", names.ECHO, "-qO-", f"http://{address}:8080/")
+
     assert run("wait", "client").strip() == "0"
-    run("rm", "--force", "--time", "0", "server", "client")
+    assert '"pod": "server"' in run("logs", "client")
+    remove(run, "server", "client")
     assert (address, node.leased(), node.veths()) == ("10.244.1.2", {}, [])
+
+
+def test_a_container_lives_through_stop_start_and_removal(podman, node):
+    run, start = podman
+    start("server", names.ECHO)
+    run("stop", "--time", "5", "server")
+    assert (node.leased(), node.veths()) == ({}, [])
+
+    run("start", "server")
+
+    (address,) = node.leased().values()
+    assert eventually(lambda: ask(node.namespace, address))
+    remove(run, "server")
+    assert (node.leased(), node.veths()) == ({}, [])
+
+
+def test_a_hostport_leads_into_the_container_from_outside_and_goes_with_it(podman, node, make_namespace):
+    run, start = podman
+    outside = make_namespace("outside")
+    node.namespace.run("ip", "link", "add", "out", "type", "veth", "peer", "eth0", "netns", outside.name)
+    for namespace, device, address in ((node.namespace, "out", "192.0.2.1/24"), (outside, "eth0", "192.0.2.2/24")):
+        namespace.run("ip", "address", "add", address, "dev", device)
+        namespace.run("ip", "link", "set", device, "up")
+    start("server", "--publish", "9090:8080", names.ECHO)
+
+    answer = eventually(lambda: ask(outside, "192.0.2.1", 9090))
+
+    assert json.loads(answer)["client"].partition(":")[0] == "192.0.2.2"
+    remove(run, "server")
+    assert ask(outside, "192.0.2.1", 9090) == ""
+    assert "9090" not in node.namespace.run("nft", "list", "ruleset")
