@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from ipaddress import IPv4Address, ip_network
@@ -17,10 +16,10 @@ from ipam.lease import Attachment, Claim, Lease, LeasedAddress, Sandbox, State
 from ipam.leases import Leases
 from ipam.pool import Pool
 from tests import namespaces
+from tests.bench.cni_place import agent
 from tests.bench.timing import Comparison, compare, timed
 from tests.cni_node import environment
 from tests.cni_plugin import PluginNode
-from tests.waiting import eventually
 
 TITLE = "An address when many are given"
 HOST_LOCAL = "/usr/lib/cni/host-local"
@@ -50,16 +49,10 @@ def measure() -> Iterator[Comparison]:
 
 @contextlib.contextmanager
 def _node() -> Iterator[PluginNode]:
-    """A node whose agent's socket is served by a process of its own."""
     with namespaces.namespace("node") as place, tempfile.TemporaryDirectory() as directory:
         node = PluginNode(place, Path(directory))
-        agent = place.start(sys.executable, "-m", "tests.bench.cni_agent", str(node.socket_path))
-        try:
-            eventually(node.socket_path.exists)
+        with agent(place, node.socket_path):
             yield node
-        finally:
-            agent.terminate()
-            agent.wait()
 
 
 def _claim(container: str) -> Claim:
@@ -109,8 +102,9 @@ def _executed(node: PluginNode, executable: str, directory: Path) -> float:
 
     def call(command: str) -> None:
         environ = {**environment(command, "one-more", "/run/netns/one-more"), "PATH": os.environ["PATH"]}
-        done = subprocess.run(node.namespace.argv(executable), env=environ, input=stdin, capture_output=True)
+        done = subprocess.run([executable], env=environ, input=stdin, capture_output=True)
         if done.returncode:
             raise RuntimeError(f"{executable} {command}: {done.stdout.decode()}{done.stderr.decode()}")
 
-    return timed(lambda: (call("ADD"), call("DEL")))
+    # From a thread inside the namespace: nothing but the plugin is timed.
+    return node.namespace.call(lambda: timed(lambda: (call("ADD"), call("DEL"))))
