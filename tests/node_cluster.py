@@ -91,6 +91,7 @@ class ClusterOfAgents:
     stack: contextlib.ExitStack
     agents: dict[str, Agent] = field(default_factory=dict)
     flags: tuple[str, ...] = ()  # of the API server
+    server: str = SERVER
     api: subprocess.Popen | None = None
     _client: Client | None = None
 
@@ -99,7 +100,8 @@ class ClusterOfAgents:
         return self.directory / "api" / "admin.kubeconfig"
 
     def start_api(self) -> None:
-        argv = [sys.executable, "-m", "api", "--data-dir", str(self.directory / "api"), "--listen", f"{SERVER}:{PORT}"]
+        listen = f"[{self.server}]:{PORT}" if ":" in self.server else f"{self.server}:{PORT}"
+        argv = [sys.executable, "-m", "api", "--data-dir", str(self.directory / "api"), "--listen", listen]
         argv += self.flags
         with (self.directory / "api.log").open("ab") as log:
             self.api = self.switch.start(*argv, stdout=log, stderr=log)
@@ -137,7 +139,7 @@ class ClusterOfAgents:
         namespace = self.stack.enter_context(namespaces.namespace(name))
         peer = ["peer", "name", "eth0", "netns", namespace.name]
         self.switch.run("ip", "link", "add", "name", name, "master", "link0", "up", "type", "veth", *peer)
-        namespace.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+        namespace.run("ip", "address", "add", *on_link(address), "dev", "eth0")
         namespace.run("ip", "link", "set", "eth0", "up")
         agent = Agent(name, namespace, self.directory / name, self.kubeconfig, flags=flags)
         agent.start()
@@ -152,14 +154,19 @@ class ClusterOfAgents:
 
 
 @contextlib.contextmanager
-def cluster(directory: Path, *flags: str) -> Iterator[ClusterOfAgents]:
+def cluster(directory: Path, *flags: str, server: str = SERVER) -> Iterator[ClusterOfAgents]:
     with contextlib.ExitStack() as stack:
         switch = stack.enter_context(namespaces.namespace("switch"))
         switch.run("ip", "link", "add", "name", "link0", "up", "type", "bridge")
-        switch.run("ip", "address", "add", f"{SERVER}/24", "dev", "link0")
-        made = ClusterOfAgents(directory, switch, stack, flags=flags)
+        switch.run("ip", "address", "add", *on_link(server), "dev", "link0")
+        made = ClusterOfAgents(directory, switch, stack, flags=flags, server=server)
         stack.callback(lambda: made.api.kill() or made.api.wait(20))
         made.start_api()
         yield made
         if made._client:
             made._client.close()
+
+
+def on_link(address: str) -> tuple[str, ...]:
+    """An address with the prefix of the link, usable at once."""
+    return (f"{address}/64", "nodad") if ":" in address else (f"{address}/24",)
