@@ -1,6 +1,7 @@
 """The plugin's commands, served over a unix socket so that the executable a runtime starts can be a thin shim.
 
-A fixed number of workers take connections from one listening socket: that is the bound, the rest wait in its backlog.
+A fixed number of workers take connections from one listening socket; so many more wait in its backlog. Who comes beyond that
+waits for a place there, for as long as a shim has patience, and is told to try again later.
 Each connection carries one request and one answer. Nothing of a request outlives it; a stopped or killed agent leaves the
 shim to do the work itself.
 """
@@ -20,10 +21,10 @@ import structlog
 log = structlog.get_logger(__name__)
 
 WORKERS: Final = 16
+WAITING: Final = 1024
 # A client that sends slowly or never reads would hold a worker for ever.
 CLIENT_SECONDS: Final = 10.0
 _RETRY_SECONDS: Final = 0.5
-_BACKLOG: Final = 1024
 _PATH_MAX: Final = 107  # struct sockaddr_un without the final NUL
 
 Exchange = Callable[[socket.socket], None]
@@ -50,9 +51,11 @@ class CniService:
         open_exchange: Callable[[], Exchange],
         *,
         workers: int = WORKERS,
+        waiting: int = WAITING,
         patience: float = CLIENT_SECONDS,
     ) -> None:
         self._path = path
+        self._waiting = waiting
         self._patience = patience
         self._open_exchange = open_exchange
         self._lock_fd = -1
@@ -65,7 +68,7 @@ class CniService:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._lock_fd = _lock(self._path)
-            _listen(self._listener, self._path)
+            _listen(self._listener, self._path, self._waiting)
         except BaseException:
             self._close()
             raise
@@ -140,7 +143,7 @@ def _lock(path: Path) -> int:
     return fd
 
 
-def _listen(listener: socket.socket, path: Path) -> None:
+def _listen(listener: socket.socket, path: Path, waiting: int) -> None:
     """Bind under another name first: whoever finds the socket finds it private and listening."""
     prepared = path.with_name(f".{path.name}")
     if len(os.fsencode(prepared)) > _PATH_MAX:
@@ -148,5 +151,5 @@ def _listen(listener: socket.socket, path: Path) -> None:
     prepared.unlink(missing_ok=True)
     listener.bind(str(prepared))
     prepared.chmod(0o600)
-    listener.listen(_BACKLOG)
+    listener.listen(waiting - 1)  # unix(7) lets one more wait than it is told
     prepared.replace(path)

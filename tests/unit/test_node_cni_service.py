@@ -1,5 +1,6 @@
 """The plugin's socket: private, one owner, bounded, and not to be stopped by a bad client."""
 
+import json
 import resource
 import socket
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from cni import install, wire
+from dataplane import atomic_file
 from node.cni_service import CniService, SocketTaken
 from tests.waiting import eventually
 
@@ -120,6 +123,32 @@ def test_no_more_requests_run_than_there_are_workers_and_the_rest_wait(serve, pa
     for client in clients:
         client.join()
     assert (answers, max(most)) == ([b"hello"] * 12, 3)
+
+
+@pytest.mark.parametrize("kind", ["compiled", "script"])
+def test_who_comes_when_all_places_are_taken_is_told_to_try_again(serve, path: Path, tmp_path: Path, kind: str) -> None:
+    release = threading.Event()
+
+    def hold(connection: socket.socket) -> None:
+        wire.receive(connection)
+        release.wait(30)
+        wire.send(connection, exit_code=0, stdout=b"")
+
+    serve(hold, workers=1, waiting=2)
+    executable = tmp_path / "podwire"
+    atomic_file.write(
+        executable, install.render(Path(sys.executable), path, compiled=kind == "compiled", patience=2), mode=0o755
+    )
+
+    def call() -> subprocess.Popen:
+        return subprocess.Popen(
+            [executable], env={"CNI_COMMAND": "DEL"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
+
+    answers = [each.communicate(timeout=20)[0] for each in [call() for _ in range(6)]]
+    release.set()
+    # One is served and two wait, in vain: they do the work themselves, and miss the container's id.
+    assert sorted(json.loads(answer)["code"] for answer in answers) == [4, 4, 4, 11, 11, 11]
 
 
 def test_stopping_finishes_what_runs_and_takes_no_more(serve, path: Path) -> None:
