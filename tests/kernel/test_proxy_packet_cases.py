@@ -27,6 +27,8 @@ def prepared(at: Place) -> Iterator[ServiceNode]:
         far.run("ip", "route", "add", "default", "via", at.far_gateway)
         made.pods["far-pod"] = far
         made.pods["outside"].run("ip", "address", "add", plan.cidr(at.node2), "dev", UPLINK)
+        # So many packets are refused here that the kernel would answer only some of them.
+        made.node.run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
         yield made
 
 
