@@ -48,6 +48,12 @@ class Nftables(_Section, frozen=True):
     masquerade_all: bool = False
 
 
+class Iptables(_Section, frozen=True):
+    """What of that mode's section podwire-proxy serves too, and kube-proxy's mode nftables does not."""
+
+    localhost_node_ports: bool = True
+
+
 class DetectLocal(_Section, frozen=True):
     """How this node's own pods are known, for the mode that needs it."""
 
@@ -70,6 +76,7 @@ class KubeProxyConfiguration(_Section, frozen=True):
     bind_address_hard_fail: bool = False
     mode: str = "nftables"
     conntrack: Conntrack = Conntrack()
+    iptables: Iptables = Iptables()
     nftables: Nftables = Nftables()
     node_port_addresses: tuple[str, ...] = ()
     detect_local_mode: str = ""

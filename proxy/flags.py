@@ -109,6 +109,12 @@ FLAGS: Final = (
         "Where node ports are served: CIDRs with commas between them, or primary, the node's own. [default: primary]",
         CommaSeparated(),
     ),
+    Flag(
+        "--iptables-localhost-nodeports",
+        "iptables.localhostNodePorts",
+        "Serve node ports at localhost too, for the node itself. [default: true]",
+        bool,
+    ),
     Flag("--masquerade-all", "nftables.masqueradeAll", "Masquerade everything that is sent to a cluster IP.", bool),
     Flag(
         "--detect-local-mode",
@@ -136,8 +142,9 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def option(flag: Flag) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The flag of a click command."""
-    as_flag = {"is_flag": True, "default": None} if flag.type is bool else {"type": flag.type}
-    return click.option(flag.name, flag.parameter, help=flag.help, **as_flag)
+    # Go's way: --flag, --flag=true and --flag=false.
+    as_flag: dict[str, Any] = {"is_flag": False, "flag_value": "true", "metavar": ""} if flag.type is bool else {}
+    return click.option(flag.name, flag.parameter, help=flag.help, type=flag.type, **as_flag)
 
 
 def configuration(values: Mapping[str, Any]) -> KubeProxyConfiguration:

@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pod_cidrs: tuple[Network, ...] | None = None
     pod_interface: str = ""
     masquerade_all: bool = False
+    localhost_node_ports: bool = True
 
 
 class Here(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +40,7 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
     nodeport_addresses: tuple[Network, ...] = ()
     service_cidrs: tuple[Network, ...] = ()
     masquerade_all: bool = False
+    localhost_node_ports: bool = True
 
     @property
     def decides(self) -> tuple[str, tuple[Address, ...]]:
@@ -60,6 +62,7 @@ def settings(configuration: KubeProxyConfiguration, node: str) -> Settings:
         node=node,
         nodeport_addresses=None if addresses in {(), (PRIMARY,)} else _networks(addresses),
         masquerade_all=configuration.nftables.masquerade_all,
+        localhost_node_ports=configuration.iptables.localhost_node_ports,
         **modes[configuration.detect_local_mode or default](),
     )
 
@@ -81,6 +84,7 @@ def look(
         nodeport_addresses=_nodeport_addresses(settings, addresses, version),
         service_cidrs=_of(_networks(cidr for given in service_cidrs for cidr in given.spec.cidrs), version),
         masquerade_all=settings.masquerade_all,
+        localhost_node_ports=settings.localhost_node_ports,
     )
 
 

@@ -21,6 +21,7 @@ ENDPOINTS: Final = "endpoints"
 RING: Final = "ring"
 OUTSIDE: Final = "outside"
 NODE_PORTS: Final = "nodeports"
+SERVED_NODE_PORTS: Final = "served-nodeports"
 OUTSIDE_NODE_PORTS: Final = "outside-nodeports"
 NO_ENDPOINTS: Final = "no-endpoints"
 NO_ENDPOINTS_NODE_PORTS: Final = "no-endpoints-nodeports"
@@ -38,6 +39,7 @@ WRITTEN: Final = (
     SINGLE_ENDPOINT,
     OUTSIDE,
     NODE_PORTS,
+    SERVED_NODE_PORTS,
     OUTSIDE_NODE_PORTS,
     NO_ENDPOINTS,
     NO_ENDPOINTS_NODE_PORTS,
@@ -70,7 +72,18 @@ PROTOCOL_NUMBERS: Final[dict[Protocol, int]] = {"TCP": 6, "UDP": 17, "SCTP": 132
 FROM_NETWORK: Final = "from-network"
 NODE_COMMENT: Final = "node "
 NODE_CHAINS: Final = frozenset(
-    {FROM_NETWORK, "to-node", "outside-to-node", "refuse-to-node", "masquerade-cluster-ip", "unallocated"}
+    {
+        FROM_NETWORK,
+        "from-node",
+        "to-node",
+        "outside-to-node",
+        "refuse-to-node",
+        "masquerade-cluster-ip",
+        "unallocated",
+        "localhost",
+        "localhost-there",
+        "localhost-back",
+    }
 )
 
 _CHAIN_PREFIXES: Final = {Scope.CLUSTER: "svc-", Scope.LOCAL: "loc-"}
@@ -139,6 +152,7 @@ def form(set_name: str, family: Family) -> tuple[int, int | None]:
         RING: (mark, mark),
         OUTSIDE: (front, None),
         NODE_PORTS: (8, None),
+        SERVED_NODE_PORTS: (8, None),
         OUTSIDE_NODE_PORTS: (8, None),
         NO_ENDPOINTS: (front, None),
         NO_ENDPOINTS_NODE_PORTS: (8, None),

@@ -118,6 +118,7 @@ def _add_node_port(share: State, plan: PortPlan, comment: str) -> None:
         share.add(layout.NO_ENDPOINTS_NODE_PORTS, Element(key, comment=comment))
         return
     share.add(layout.NODE_PORTS, Element(key, _verdict(plan, Scope.CLUSTER), comment))
+    share.add(layout.SERVED_NODE_PORTS, Element(key, comment=comment))
     if plan.port.external_local:
         share.add(layout.OUTSIDE_NODE_PORTS, Element(key, _verdict(plan, Scope.LOCAL), comment))
 

@@ -19,6 +19,8 @@ from proxy.here import Here
 from proxy.model import Network
 
 _CLIENTS: Final = {Family.IP: "ip saddr", Family.IP6: "@nh,96,96"}
+_LOOPBACK: Final = {Family.IP: "127.0.0.1", Family.IP6: "::1"}
+_LOOPBACKS: Final = {"ip": "127.0.0.0/8", "ip6": "::1"}
 _ADDRESS_TYPES: Final = {Family.IP: "ipv4_addr", Family.IP6: "ipv6_addr"}
 _CHAIN: Final = re.compile(r"^\tchain (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
 _NOT_A_RULE: Final = ("type ", "comment ", "#")
@@ -45,6 +47,7 @@ class Ruleset:
         return {
             "family": family.name.lower(),
             "address": _ADDRESS_TYPES[family],
+            "loopback": _LOOPBACK[family],
             "client": client,
             "client_type": f"typeof {client}",
             "mask": f"{layout.PORT_MASK:#x}",
@@ -58,7 +61,7 @@ class Ruleset:
 
     def node(self, here: Here) -> "NodeText":
         """The chains that depend on this node."""
-        filled = {**self._names, **_node_parts(here, self._names["family"])}
+        filled = {**self._names, **_node_parts(here, self._names["family"], self._names["loopback"])}
         digest = _digest(repr(sorted(filled.items())))
         text = self._node.substitute(filled, digest=digest)
         return NodeText("".join(line for line in text.splitlines(keepends=True) if _ABSENT not in line), digest)
@@ -90,13 +93,18 @@ class NodeText(msgspec.Struct, frozen=True):
         return _rule_counts(self.text)
 
 
-def _node_parts(here: Here, family: str) -> dict[str, str]:
+def _node_parts(here: Here, family: str, loopback: str) -> dict[str, str]:
     own_pods = _own_pods(here, family)
+    # Without an address of the node nothing can be borrowed.
+    has_localhost = here.localhost_node_ports and here.addresses
     # Where it is not known whose a source is, nothing is masqueraded for it.
     keeps_source = "" if own_pods == _ABSENT else own_pods
     return {
         "from_pods": own_pods,
         "nodeport_addresses": _node_ports(here, family),
+        "from_localhost": loopback if has_localhost else _ABSENT,
+        "loopbacks": _LOOPBACKS[family],
+        "borrowed": str(here.addresses[0]) if has_localhost else _ABSENT,
         "keeps_source": _ABSENT if here.masquerade_all else keeps_source,
         "pod_bridge": here.pod_interface if here.pod_interface and not here.masquerade_all else _ABSENT,
         "masqueraded": "",
@@ -112,7 +120,7 @@ def _own_pods(here: Here, family: str) -> str:
 
 def _node_ports(here: Here, family: str) -> str:
     if any(network.prefixlen == 0 for network in here.nodeport_addresses):
-        return f"fib daddr type local {family} daddr != {'127.0.0.0/8' if family == 'ip' else '::1'}"
+        return f"fib daddr type local {family} daddr != {_LOOPBACKS[family]}"
     return f"{family} daddr {_members(here.nodeport_addresses)} fib daddr type local"
 
 

@@ -139,6 +139,7 @@ _KEYS: Final = {
     layout.SINGLE_ENDPOINT: _frontend,
     layout.OUTSIDE: _frontend,
     layout.NODE_PORTS: _node_port,
+    layout.SERVED_NODE_PORTS: _node_port,
     layout.OUTSIDE_NODE_PORTS: _node_port,
     layout.NO_ENDPOINTS: _frontend,
     layout.NO_ENDPOINTS_NODE_PORTS: _node_port,

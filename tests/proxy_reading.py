@@ -56,6 +56,7 @@ class Reading:
         self.outside = self._ways("outside", _front)
         self.node_ports = self._ways("nodeports", _node_port)
         self.outside_node_ports = self._ways("outside-nodeports", _node_port)
+        assert {_node_port(key) for key in self._sets["served-nodeports"]} == self.node_ports.keys()
         self.refused = {_front(key) for key in self._sets["no-endpoints"]}
         self.refused_node_ports = {_node_port(key) for key in self._sets["no-endpoints-nodeports"]}
         self.ways = self._ways("services", _front)

@@ -4,6 +4,7 @@ import contextlib
 import math
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -216,8 +217,32 @@ def test_every_flag_stands_for_a_field_that_is_served():
         "nodePortAddresses": ("10.0.0.0/8",),
         "detectLocalMode": "NodeCIDR",
         "detectLocal.bridgeInterface": "cbr0",
+        "iptables.localhostNodePorts": False,
     }
     for flag in flags.FLAGS:
         value = "5s" if isinstance(flag.type, flags.DurationType) else samples.get(flag.type, "127.0.0.1:1")
         value = special.get(flag.field, value)
         assert flags.configuration({flag.parameter: value}) != KubeProxyConfiguration(), flag.name
+
+
+def test_of_the_section_iptables_node_ports_at_localhost_count():
+    head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+    section = "iptables: {localhostNodePorts: false, masqueradeAll: true}"
+    configuration, ignored = parse(f"{head}{section}".encode(), Path("config"))
+
+    assert not configuration.iptables.localhost_node_ports
+    assert [item.field for item in ignored] == ["iptables.masqueradeAll"]
+
+
+@pytest.mark.parametrize(("given", "expected"), [([], True), (["=true"], True), (["=false"], False), ([""], True)])
+def test_a_switch_is_spelled_as_kube_proxys(given, expected):
+    said = []
+
+    @click.command()
+    @flags.options
+    def command(**values: object) -> None:
+        said.append(flags.configuration(values).iptables.localhost_node_ports)
+
+    CliRunner().invoke(command, [f"--iptables-localhost-nodeports{end}" for end in given], catch_exceptions=False)
+
+    assert said == [expected]
