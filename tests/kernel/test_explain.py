@@ -50,6 +50,13 @@ class Desk:
         assert self.api.request("PUT", "/api/v1/nodes/node1/status", node).status == 200
         unready = {"addresses": [REMOTE], "conditions": {"ready": False}, "nodeName": "node2"}
         here = [{"addresses": [PODS[name]], "nodeName": "node1"} for name in "ab"]
+        pod = {
+            "metadata": {"name": "client"},
+            "spec": {"nodeName": "node1", "containers": [{"name": "c", "image": "i"}]},
+        }
+        made = self.create(f"{NAMESPACE}/pods", pod)
+        made["status"] = {"podIP": PODS["client"], "podIPs": [{"ip": PODS["client"]}]}
+        assert self.api.request("PUT", f"{NAMESPACE}/pods/client/status", made).status == 200
         self.service("web", [*here, unready], type="NodePort", ports=PORTS, externalTrafficPolicy="Local")
         self.service("sticky", here, ports=[{"port": 80}], sessionAffinity="ClientIP")
         self.service("nobody", [], ports=[{"port": 80}])
@@ -108,6 +115,11 @@ def test_a_service_is_explained_in_words(desk):
         "             10.244.2.6:8080        on node2: left out, is not ready\n"
         "  Result     goes to one of 2 endpoints, in strict turn\n"
     )
+
+
+def test_a_pod_is_named_by_its_name(desk):
+    assert desk.tell("client", "web:http") == desk.tell("default/client", "default/web:80")
+    assert desk.json("client", "web:80")["packet"]["source"] == PODS["client"]
 
 
 def test_a_node_port_is_explained_for_somebody_outside(desk):
