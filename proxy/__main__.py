@@ -1,5 +1,6 @@
 """podwire-proxy: the process around the proxy. Flags in, SIGTERM out; logs go to stderr as key=value."""
 
+import contextlib
 import functools
 import gc
 import logging
@@ -24,6 +25,7 @@ from kube.http import Client
 from proxy import cleanup as cleaning
 from proxy import conntrack_sysctls, flags, here, supported
 from proxy.configuration import ConfigurationError, KubeProxyConfiguration, parse, to_yaml
+from proxy.configuration_file import LOOK_SECONDS, ConfigurationFile
 from proxy.health import HealthPages
 from proxy.http_server import PersistentServer, Respond
 from proxy.layout import TABLE
@@ -47,34 +49,45 @@ log = structlog.get_logger(__name__)
 @click.option(
     "--write-config-to", type=click.Path(path_type=Path), help="Write the configuration to this file and end."
 )
+@click.option("--init-only", is_flag=True, help="Do what takes a privileged container, set conntrack, and end.")
 @click.option("--cleanup", is_flag=True, help="Remove the proxy's tables and end. Services are not served any more.")
-def main(*, config: Path | None, write_config_to: Path | None, cleanup: bool, **values: Any) -> None:
+def main(*, config: Path | None, write_config_to: Path | None, init_only: bool, cleanup: bool, **values: Any) -> None:
     """Take connections to Services to their endpoints, in strict turn, with nftables."""
-    configuration, remarks = _configuration(config, values)
+    file = _file(config)
+    configuration, remarks = _configuration(file, values)
     if write_config_to:
         _write(configuration, write_config_to)
         return
     _configure_logging(configuration.logging.verbosity)
     for field, reason in remarks:
         log.warning("ignored", field=field, reason=reason)
-    only_one = _only_one()
-    if cleanup:
-        _clean_up()
-    else:
-        _serve(configuration)
-    only_one.close()
+    if init_only:
+        conntrack_sysctls.apply(configuration.conntrack)
+        return
+    with contextlib.closing(_only_one()):
+        if cleanup:
+            _clean_up()
+        else:
+            _serve(configuration, file)
+
+
+def _file(config: Path | None) -> ConfigurationFile | None:
+    try:
+        return ConfigurationFile(config) if config else None
+    except OSError as error:
+        raise click.ClickException(f"--config {config}: {error.strerror}") from error
 
 
 def _configuration(
-    config: Path | None, values: Mapping[str, Any]
+    config: ConfigurationFile | None, values: Mapping[str, Any]
 ) -> tuple[KubeProxyConfiguration, list[tuple[str, str]]]:
     """The configuration in effect, and what was said that changes nothing."""
     try:
         if config is None:
             return flags.configuration(values), []
-        file, ignored = parse(config.read_bytes(), config)
+        file, ignored = parse(config.text, config.path)
         configuration, unused = flags.over(file, values)
-    except (ConfigurationError, OSError) as error:
+    except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
     remarks = [(item.field, item.reason) for item in ignored]
     return configuration, [*remarks, *((name, "with --config, the file says it all") for name in unused)]
@@ -96,8 +109,8 @@ def _clean_up() -> None:
     click.echo("\n".join(f"removed table {table}" for table in removed) or "nothing to remove")
 
 
-def _serve(configuration: KubeProxyConfiguration) -> None:
-    """Serve until a signal."""
+def _serve(configuration: KubeProxyConfiguration, file: ConfigurationFile | None) -> None:
+    """Serve until a signal, or until the file says something else."""
     # What is built here stays: looking for cycles in it again and again is a third of the time of a large start.
     gc.set_threshold(100_000, 50, 1000)
     stop = _signalled()
@@ -116,11 +129,22 @@ def _serve(configuration: KubeProxyConfiguration) -> None:
     servers = _servers(configuration, proxy)
     log.info("proxy started", node=node, server=connection.server)
     proxy.start()
-    stop.wait()
+    is_outdated = _await_end(stop, file)
     for server in servers:
         server.stop()
     proxy.stop()
     log.info("proxy stopped; the table stays")
+    if is_outdated:
+        raise SystemExit(1)  # as kube-proxy's: also those who restart only what failed start it anew
+
+
+def _await_end(stop: threading.Event, file: ConfigurationFile | None) -> bool:
+    """Return when the proxy is to end; True if that is because it is configured otherwise now."""
+    while not stop.wait(LOOK_SECONDS if file else None):
+        if file and file.is_another():
+            log.info("the configuration changed: ending, to be started with it", file=str(file.path))
+            return True
+    return False
 
 
 def _servers(configuration: KubeProxyConfiguration, proxy: Proxy) -> list[PersistentServer]:

@@ -105,6 +105,29 @@ def test_cleanup_waits_for_the_end_of_the_proxy_that_runs(node, started, tmp_pat
     assert "ip podwire-proxy" in tables(node)
 
 
+def test_init_only_sets_conntrack_and_ends(node):
+    done = run(node, "--init-only", "--conntrack-udp-timeout=37s")
+
+    assert (done.returncode, setting(node, "udp_timeout"), tables(node)) == (0, "37", "")
+
+
+def test_another_configuration_ends_it_and_a_wrong_one_does_not(node, tmp_path):
+    file, log = tmp_path / "config.yaml", tmp_path / "proxy.log"
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG)
+    given = CONFIGURATION + f"clientConnection: {{kubeconfig: {tmp_path}/kubeconfig}}\n"
+    file.write_text(given)
+    with log.open("wb") as opened:
+        process = node.start(sys.executable, "-m", "proxy", f"--config={file}", stderr=opened)
+    eventually(lambda: "proxy started" in log.read_text())
+    file.write_text(given.replace("59s", "soon"))
+    eventually(lambda: "conntrack.tcpCloseWaitTimeout" in log.read_text())
+    assert process.poll() is None
+    file.write_text(given.replace("59s", "58s"))
+
+    assert process.wait(20) == 1
+    assert "the configuration changed: ending" in log.read_text()
+
+
 def test_the_file_configures_it_and_what_it_ignores_is_logged(node, started, tmp_path):
     (tmp_path / "config.yaml").write_text(
         f"{CONFIGURATION}clientConnection: {{kubeconfig: {tmp_path}/kubeconfig}}\nipvs: {{strictARP: true}}\n"

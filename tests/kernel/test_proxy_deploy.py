@@ -26,7 +26,7 @@ ALLOWED = {
     ("watch", "networking.k8s.io", "servicecidrs"),
     ("create", "", "events"),
 }
-CAPABILITIES = "-all,+net_admin,+sys_resource"
+CAPABILITIES = "-all,+net_admin,+net_raw,+sys_resource"
 KUBECONFIG = """apiVersion: v1
 kind: Config
 clusters: [{{name: c, cluster: {{server: "{url}"}}}}]

