@@ -1,7 +1,7 @@
-"""`podwire ipam`: who has which address, who had it, and leases of another plugin taken over."""
+"""`podwire ipam`: who has which address, who had it, how many are left, and leases of another plugin taken over."""
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -10,17 +10,20 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cni import rebuilding
+from cni import conf, rebuilding
+from cni.conf import NetConf
 from cni.host import linux_host
+from cni.spec import PLUGIN_TYPE, CniError
 from dataplane import netns
 from dataplane.errors import DataplaneError
 from ipam import host_local
 from ipam.address import Address, Network
 from ipam.errors import LeaseError, LeasesUnreadable
 from ipam.file import NAME
+from ipam.forecast import Churn, full_in
 from ipam.history import Tenure
 from ipam.leases import Leases, replace_file
-from ipam.pool import PoolError
+from ipam.pool import Pool, PoolError
 
 _DIRECTORY = click.option(
     "--data-dir",
@@ -56,6 +59,49 @@ def list_leases(directory: Path) -> None:
                 who = (lease.claim.owner, attachment.container_id, attachment.ifname)
                 table.add_row(network, lease.listed, *who, lease.state.value)
     _print(table, otherwise=f"no address is given in {directory / NAME}")
+
+
+@ipam.command()
+@click.option(
+    "--conf",
+    "conflist",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    default=Path("/etc/cni/net.d/10-podwire.conflist"),
+    show_default=True,
+    help="The network configuration, which says what there is to give.",
+)
+def usage(conflist: Path) -> None:
+    """Tell how many addresses are left, and when the last one goes if pods keep coming as in the last hour."""
+    table = _table("NETWORK", "RANGES", "USED", "RESTING", "FREE", "LAST HOUR", "FULL IN")
+    network = _network(conflist)
+    with _open(network.essentials.directory) as leases:
+        for pools in network.addressing.ranges:
+            table.add_row(*_usage_row(leases, network.name, pools))
+    _print(table, otherwise=f"{conflist}: another plugin gives the addresses of network {network.name}")
+
+
+def _network(path: Path) -> NetConf:
+    """The network of a conflist, or of a single plugin's configuration."""
+    try:
+        document = conf.decode(path.read_bytes())
+        plugins = document.get("plugins", [document])
+        plugin = next((each for each in plugins if each.get("type") == PLUGIN_TYPE), None)
+        if plugin is None:
+            raise click.ClickException(f"{path}: no plugin of it is {PLUGIN_TYPE}; name another file with --conf")
+        return conf.parse_conf({"name": document.get("name"), "cniVersion": "1.0.0", **plugin})
+    except (CniError, AttributeError, OSError) as error:
+        raise click.ClickException(f"{path}: {error}") from error
+
+
+def _usage_row(leases: Leases, network: str, pools: Sequence[Pool]) -> tuple[str, ...]:
+    usages = leases.usage(network, pools)
+    churns = [leases.churn(network, pool) for pool in pools]
+    total = Churn(given=sum(each.given for each in churns), released=sum(each.released for each in churns))
+    used, resting, free = (sum(getattr(each, name) for each in usages) for name in ("used", "cooling", "free"))
+    left = full_in(free, total)
+    spelled = "never" if left is None else f"{left.total_seconds() / 60:,.0f} min"
+    ranges = ", ".join(str(pool.network) for pool in pools)
+    return (network, ranges, f"{used:,}", f"{resting:,}", f"{free:,}", f"+{total.given} -{total.released}", spelled)
 
 
 @ipam.command()

@@ -39,6 +39,8 @@ class LeaseFile:
         with _explained(self.path):
             (found,) = self._sql.execute("PRAGMA user_version").fetchone()
             self._sql.execute("PRAGMA synchronous = NORMAL")
+            # Every worker of the agent has a connection with a cache of its own; the kernel caches the file for all.
+            self._sql.execute("PRAGMA cache_size = -256")
         if found != layout.LAYOUT:
             raise LeasesUnreadable(self.path, f"its layout is {found}, this version reads {layout.LAYOUT}")
 

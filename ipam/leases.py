@@ -20,6 +20,7 @@ from ipam.address import Address, packed
 from ipam.errors import AlreadyLeased, LeaseError, LeaseLost, LeasesBusy, LeasesInaccessible, LeasesUnreadable
 from ipam.file import NAME as FILE
 from ipam.file import LeaseFile
+from ipam.forecast import WINDOW, Churn
 from ipam.history import Tenure, tenures
 from ipam.lease import COOLDOWN_SECONDS, Attachment, Claim, Lease, LeasedAddress, State
 from ipam.occupancy import Occupancy
@@ -203,6 +204,13 @@ class Leases:
     def usage(self, network: str, pools: Sequence[Pool]) -> tuple[Usage, ...]:
         """How full each pool is: what STATUS tells before an ADD has to fail."""
         return tuple(self._usage(network, pool) for pool in pools)
+
+    def churn(self, network: str, pool: Pool) -> Churn:
+        """What happened to the pool's addresses within the forecast's window."""
+        ends = (packed(pool.network.version, int(end)) for end in (pool.first, pool.last))
+        since = self._clocks.wall() - WINDOW.total_seconds()
+        ((given, released),) = self._file.rows(ledger.CHURN, network, pool.network.version, *ends, since)
+        return Churn(given=given, released=released)
 
     def history(self, address: Address) -> tuple[Tenure, ...]:
         """Everybody who had the address, on whatever network, the oldest first."""

@@ -33,6 +33,10 @@ def _row(event: str, lease: Lease, address: Address, at: float) -> tuple[object,
     return (*what, attachment.container_id, attachment.ifname, lease.claim.owner)
 
 
+CHURN = (
+    "SELECT count(*) FILTER (WHERE event = 'given'), count(*) FILTER (WHERE event = 'released') FROM history"
+    " WHERE network = ? AND family = ? AND number BETWEEN ? AND ? AND at >= ?"
+)
 QUERY = "SELECT * FROM history WHERE family = ? AND number = ? ORDER BY id"
 
 

@@ -1,5 +1,7 @@
 """`podwire ipam`: what a person sees, and what an import takes over."""
 
+import json
+from datetime import timedelta
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -7,6 +9,7 @@ from click.testing import CliRunner
 
 from cli.__main__ import main
 from cni import leftovers
+from ipam.forecast import Churn, full_in
 from ipam.lease import Attachment, Claim, Sandbox
 from ipam.leases import Leases
 from ipam.pool import Pool
@@ -140,3 +143,36 @@ def test_imported_leases_are_never_swept_but_end_with_their_delete(tmp_path, fol
     assert len(before) == 2
     node.call("DEL", node.pod("aaa"))
     assert set(node.leased()) == {"bbb"}
+
+
+def conflist(path, directory, **ipam):
+    ranges = {"type": "podwire-ipam", "ranges": [[{"subnet": "10.244.1.0/29"}], [{"subnet": "fd00::/64"}]]}
+    plugin = {"type": "podwire", "dataDir": str(directory), "ipam": {**ranges, **ipam}}
+    path.write_text(json.dumps({"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "other"}, plugin]}))
+    return path
+
+
+def test_usage_tells_what_is_left_and_how_long_it_lasts(tmp_path):
+    node = FakeNode(tmp_path)
+    for name in ("web", "db", "gone"):
+        node.call("ADD", node.pod(name), ipam={"type": "podwire-ipam", "ranges": [[{"subnet": "10.244.1.0/29"}]]})
+    node.call("DEL", node.pods["/run/netns/gone"])
+    code, output = run("usage", "--conf", conflist(tmp_path / "conf", tmp_path))
+    rows = [line.split() for line in output.splitlines()[1:]]
+    assert (code, rows[0]) == (0, ["net", "10.244.1.0/29", "2", "1", "3", "+3", "-1", "90", "min"])
+    assert rows[1][-1] == "never"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "not JSON"), ('{"plugins": [{"type": "bridge"}]}', "no plugin of it is podwire")]
+)
+def test_usage_names_a_configuration_it_cannot_use(tmp_path, text, said):
+    (tmp_path / "conf").write_text(text)
+    code, output = run("usage", "--conf", tmp_path / "conf")
+    assert (code, said in output, str(tmp_path / "conf") in output) == (1, True, True)
+
+
+def test_addresses_that_get_no_fewer_last_for_ever():
+    assert full_in(5, Churn(given=7, released=7)) is None
+    assert full_in(0, Churn(given=0, released=0)) == timedelta()
+    assert full_in(5, Churn(given=12, released=2)) == timedelta(minutes=30)
