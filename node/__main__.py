@@ -122,8 +122,8 @@ def _run(connection: Connection, settings: Settings) -> None:
 
 def _doors() -> tuple[Doors, Monitor]:
     try:
-        tables = {"nft": LinuxNft(masquerade.TABLE), "nft6": LinuxNft(masquerade.TABLE6)}
-        return Doors(host=linux_host(), **tables), Monitor()
+        nft, nft6 = LinuxNft(masquerade.TABLE), LinuxNft(masquerade.TABLE6)
+        return Doors(host=linux_host(), nft=nft, nft6=nft6), Monitor()
     except (DataplaneError, OSError) as error:
         raise click.ClickException(f"no access to the kernel's network, is this root? {error}") from error
 

@@ -1,8 +1,10 @@
-"""What this machine is called where Kubernetes shows it."""
+"""What this machine is called where Kubernetes shows it, and what it has."""
 
 import platform
 from importlib import metadata
 
+from dataplane import sysctl
+from dataplane.errors import NotFound
 from node.registration import PROGRAM
 
 
@@ -19,6 +21,14 @@ def node_info() -> dict[str, str]:
         "architecture": _architecture(),
         "kubeletVersion": f"{PROGRAM} {metadata.version('podwire')}",
     }
+
+
+def has_ipv6() -> bool:
+    """Whether this namespace may have IPv6 addresses: a kernel can be without, and it can be switched off."""
+    try:
+        return sysctl.read("net/ipv6/conf/all/disable_ipv6") == "0"
+    except NotFound:
+        return False
 
 
 def _architecture() -> str:

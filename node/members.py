@@ -59,6 +59,21 @@ def read_cluster(nodes: Iterable[Node]) -> Cluster:
     return Cluster(members=members, problems=frozenset(problems))
 
 
+def without_ipv6(cluster: Cluster, own_name: str) -> Cluster:
+    """The cluster as a node sees it that has no IPv6: there are no pods of that family for it."""
+    members = tuple(
+        replace(member, pod_cidrs=tuple(cidr for cidr in member.pod_cidrs if cidr.version == 4))
+        for member in cluster.members
+    )
+    if members == cluster.members:
+        return cluster
+    text = (
+        "IPv6 is switched off on this node: its pods get no IPv6 address and reach none;"
+        " set net.ipv6.conf.all.disable_ipv6 and net.ipv6.conf.default.disable_ipv6 to 0"
+    )
+    return Cluster(members=members, problems=cluster.problems | {Problem(node=own_name, text=text)})
+
+
 def _parse(node: Node, problems: set[Problem]) -> Member:
     name = node.metadata.name
     internal = [entry.address for entry in node.status.addresses if entry.type == "InternalIP"]

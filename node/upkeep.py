@@ -16,7 +16,7 @@ from dataplane.nft.interface import Nft
 from ipam.cidrs import spell
 from kube.cache import Cache
 from kube.objects import Node
-from node import address, conflist, masquerade, members
+from node import address, conflist, machine, masquerade, members
 from node.garbage import GarbageCollector
 from node.gates import Gates
 from node.masquerade_table import MasqueradeTable
@@ -52,6 +52,7 @@ class Doors:
     host: Host
     nft: Nft
     nft6: Nft
+    has_ipv6: Callable[[], bool] = machine.has_ipv6
 
 
 class Upkeep:
@@ -59,6 +60,7 @@ class Upkeep:
         self._name = name
         self._nodes = nodes
         self._host = doors.host
+        self._has_ipv6 = doors.has_ipv6
         self._problems = ProblemLog()
         self._network_failure = ""
         self._network_seen = False
@@ -68,6 +70,7 @@ class Upkeep:
             MasqueradeTable(doors.nft, masquerade.TABLE, name),
             MasqueradeTable(doors.nft6, masquerade.TABLE6, name),
         )
+        self._gates = Gates(conflist.NETWORK_NAME, paths.leases, doors.host)
         garbage = GarbageCollector(conflist.NETWORK_NAME, paths.leases, doors.host)
         self._syncs: Mapping[Part, Callable[[], object]] = {
             Part.FORWARDING: self._sync_forwarding,
@@ -76,7 +79,7 @@ class Upkeep:
             Part.ROUTES: self._sync_routes,
             Part.MASQUERADE: self._sync_masquerade,
             Part.LEFTOVERS: garbage.sync,
-            Part.GATES: Gates(conflist.NETWORK_NAME, paths.leases, doors.host).sync,
+            Part.GATES: self._gates.sync,
         }
 
     @property
@@ -111,6 +114,8 @@ class Upkeep:
         if not self._nodes.synced.is_set() or self.own_node() is None:
             return None
         cluster = members.read_cluster(self._nodes.snapshot().values())
+        if not self._has_ipv6():
+            cluster = members.without_ipv6(cluster, self._name)
         self._problems.report("nodes", cluster.problems)
         return cluster
 
@@ -147,7 +152,8 @@ class Upkeep:
     def _write_network(self, own: Member) -> None:
         if own.pod_cidrs:
             mtus = [address.mtu_of(self._host.netlink, each) for each in own.addresses]
-            self._files.sync(own.pod_cidrs, min((mtu for mtu in mtus if mtu), default=_DEFAULT_MTU))
+            mtu = min((mtu for mtu in mtus if mtu), default=_DEFAULT_MTU)
+            self._files.sync(own.pod_cidrs, mtu, has_gates=self._gates.are_possible())
 
     def _sync_routes(self) -> None:
         cluster = self._cluster()

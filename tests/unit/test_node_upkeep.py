@@ -44,6 +44,7 @@ class World:
         self.kernel.netlink.create_bridge(Bridge(name="eth0", mac="02:00:00:00:00:01", mtu=1400))
         self.kernel.netlink.add_address("eth0", InterfaceAddress(interface=ip_interface("192.0.2.1/24")))
         self.kernel.netlink.add_route(OLD_ROUTE)
+        self.has_ipv6 = True
         self.nft, self.nft6 = FakeNft(masquerade.TABLE), FakeNft(masquerade.TABLE6)
         self.nodes: Cache[Node] = Cache()
         self.paths = Paths(
@@ -53,7 +54,7 @@ class World:
             socket=directory / "cni.sock",
             python=Path(sys.executable),
         )
-        doors = Doors(host=self.kernel.host(), nft=self.nft, nft6=self.nft6)
+        doors = Doors(host=self.kernel.host(), nft=self.nft, nft6=self.nft6, has_ipv6=lambda: self.has_ipv6)
         self.upkeep = Upkeep("n1", self.nodes, paths=self.paths, doors=doors)
 
     def sync(self) -> None:
@@ -187,11 +188,34 @@ def test_an_installed_plugin_is_left_alone(world: World) -> None:
     assert (world.paths.bin_dir / "podwire").stat().st_ino == before
 
 
+def dual(number: int) -> Node:
+    cidrs = (f"10.244.{number}.0/24", f"fd00:10:244:{number}::/64")
+    return msgspec.structs.replace(node(number), spec=NodeSpec(pod_cidr=cidrs[0], pod_cidrs=cidrs))
+
+
 def test_the_ipv6_table_is_made_when_pods_get_ipv6_addresses(world: World) -> None:
     world.nodes.replace(Replace((node(1),)))
     world.sync()
     assert world.nft6.loaded == []
-    six = msgspec.structs.replace(node(1).spec, pod_cidrs=("10.244.1.0/24", "fd00:10:244:1::/64"))
-    world.nodes.apply(Put(msgspec.structs.replace(node(1), spec=six)))
+    world.nodes.apply(Put(dual(1)))
     world.sync()
     assert (len(world.nft6.loaded), world.pod_cidrs) == (1, {"10.244.1.0/24", "fd00:10:244:1::/64"})
+
+
+def test_where_ipv6_is_switched_off_pods_get_ipv4_and_the_operator_is_told_once(world: World) -> None:
+    world.has_ipv6 = False
+    world.nodes.replace(Replace((dual(1), dual(2))))
+    with structlog.testing.capture_logs() as logs:
+        world.sync()
+        world.sync()
+    assert (world.routes, world.pod_cidrs, world.nft6.loaded) == ({"10.244.2.0/24"}, {"10.244.1.0/24"}, [])
+    assert sum("IPv6 is switched off" in line.get("problem", "") for line in logs) == 1
+
+
+def test_when_ipv6_is_switched_on_it_is_given(world: World) -> None:
+    world.has_ipv6 = False
+    world.nodes.replace(Replace((dual(1),)))
+    world.sync()
+    world.has_ipv6 = True
+    world.sync()
+    assert world.pod_cidrs == {"10.244.1.0/24", "fd00:10:244:1::/64"}
