@@ -113,7 +113,7 @@ def import_images(lab: Lab, node: NodePlan) -> None:
 
 def sandboxes(lab: Lab, node: NodePlan) -> tuple[SandboxRecord, ...]:
     """Return the pods of a node with paths to their namespaces that work from here; none when containerd is away."""
-    place = Place(node=node.name, host=str(node.address.ip), logs=node.pod_logs, cgroup_parent="")
+    place = Place(node=node.name, hosts=tuple(map(str, node.addresses)), logs=node.pod_logs, cgroup_parent="")
     runtime = CriRuntime(CriClient(_endpoint(node)), place, pull=False)
     try:
         return tuple(_reachable(lab, node, record) for record in runtime.left())

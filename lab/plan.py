@@ -15,7 +15,7 @@ import itertools
 import re
 import zlib
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
@@ -56,6 +56,10 @@ class NodePlan:
     address: IPv4Interface
     directory: Path
     address6: IPv6Interface | None = None  # in a dual-stack lab
+
+    @property
+    def addresses(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        return (self.address.ip, self.address6.ip) if self.address6 else (self.address.ip,)
 
     @property
     def socket(self) -> Path:
@@ -243,7 +247,7 @@ def _runner(lab: Lab, node: NodePlan, python: str) -> Component:
         "lab.runner",
         kubeconfig=lab.node_kubeconfig,
         node_name=node.name,
-        node_ip=node.address.ip,
+        node_ip=",".join(map(str, node.addresses)),
         state_dir=node.directory / "pods",
         netns_prefix=node.namespace,
         cni_conf_dir=node.cni_conf_dir,
@@ -262,7 +266,7 @@ def _with_containers(lab: Lab, node: NodePlan, python: str) -> list[Component]:
         "pods",
         kubeconfig=lab.node_kubeconfig,
         node_name=node.name,
-        node_ip=node.address.ip,
+        node_ip=",".join(map(str, node.addresses)),
         runtime_endpoint=f"unix://{node.containerd_socket}",
         log_dir=node.pod_logs,
         cgroup_parent=lab.cgroup(node),

@@ -3,7 +3,7 @@
 import socket
 import sys
 import threading
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -24,23 +24,24 @@ from pods.worker import PodHost
 log = structlog.get_logger(__name__)
 
 
-class _Address(click.ParamType[IPv4Address | IPv6Address]):
-    name = "address"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> IPv4Address | IPv6Address:
-        try:
-            return ip_address(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is not an IP address", param, ctx)
+def _addresses(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    try:
+        return tuple(str(ip_address(text)) for text in value.split(",")) if value else ()
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}") from None
 
 
 @click.command(context_settings={"show_default": True})
 @click.version_option(package_name="podwire")
 @click.option("--kubeconfig", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True)
 @click.option("--node-name", default=lambda: socket.gethostname().lower(), show_default="host name")
-@click.option("--node-ip", type=_Address(), help="By default the address podwire-node registered the node with.")
+@click.option(
+    "--node-ip",
+    "node_ips",
+    metavar="ADDRESS[,ADDRESS]",
+    callback=_addresses,
+    help="By default the addresses podwire-node registered the node with.",
+)
 @click.option("--runtime-endpoint", default="unix:///run/containerd/containerd.sock")
 @click.option(
     "--log-dir",
@@ -54,7 +55,7 @@ def main(
     kubeconfig: Path,
     node_name: str,
     *,
-    node_ip: IPv4Address | IPv6Address | None,
+    node_ips: tuple[str, ...],
     runtime_endpoint: str,
     pull: bool,
     **places: Path | str,
@@ -65,19 +66,19 @@ def main(
         client = Client(from_kubeconfig(kubeconfig), user_agent=f"podwire-pods/{node_name}")
     except ConnectionConfigError as error:
         sys.exit(f"podwire-pods: {error}")
-    address = str(node_ip) if node_ip is not None else _await_address(client, node_name)
+    addresses = node_ips or _await_addresses(client, node_name)
     place = Place(
         node=node_name,
-        host=address,
+        hosts=addresses,
         logs=Path(places["log_dir"]).absolute(),
         cgroup_parent=str(places["cgroup_parent"]),
     )
     runtime = CriRuntime(CriClient(runtime_endpoint), place, pull=pull)
-    runner.serve(PodHost(address=address, runtime=runtime, publisher=Publisher(client)), client, node_name)
+    runner.serve(PodHost(addresses=addresses, runtime=runtime, publisher=Publisher(client)), client, node_name)
 
 
-def _await_address(client: Client, node_name: str) -> str:
-    """Wait for the Node to have an address; SIGTERM ends the process as nothing has begun."""
+def _await_addresses(client: Client, node_name: str) -> tuple[str, ...]:
+    """Wait for the Node to have one; SIGTERM ends the process as nothing has begun."""
     pause, said = threading.Event(), ""
     while True:
         try:
@@ -87,9 +88,9 @@ def _await_address(client: Client, node_name: str) -> str:
         except (ApiError, Unreachable) as error:
             found, problem = [], str(error)
         if found:
-            return found[0]
+            return tuple(found)
         if problem != said:
-            log.warning("the node's address is not known yet", error=problem)
+            log.warning("the node's addresses are not known yet", error=problem)
         said = problem
         pause.wait(1.0)
 

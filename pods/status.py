@@ -33,7 +33,7 @@ class Observed:
     record: SandboxRecord | None
     ready: frozenset[str] = frozenset()  # names of containers
     waiting: Mapping[str, Waiting] = field(default_factory=dict)  # by container
-    host_ip: str = ""
+    host_ips: tuple[str, ...] = ()
 
 
 def will_restart(policy: str, exit_code: int | None) -> bool:
@@ -68,8 +68,8 @@ def render(pod: Pod, observed: Observed, *, before: Mapping[str, Any], now: date
     record = observed.record
     status: dict[str, Any] = {
         "phase": phase(pod, record),
-        "hostIP": observed.host_ip,
-        "hostIPs": [{"ip": observed.host_ip}],
+        "hostIP": next(iter(observed.host_ips), ""),
+        "hostIPs": [{"ip": address} for address in observed.host_ips],
         "conditions": _conditions(pod, observed, before=before, now=now),
         "containerStatuses": [_container(pod, container, observed) for container in pod.spec.containers or ()],
     }

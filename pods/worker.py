@@ -35,7 +35,7 @@ _FINISHED: Final = frozenset({"Succeeded", "Failed"})
 class PodHost:
     """The node as its pods see it. For `stale` seconds an object from the API may be older than what was said last."""
 
-    address: str
+    addresses: tuple[str, ...]
     runtime: Runtime
     publisher: Publisher
     stale: float = 2.0
@@ -230,7 +230,7 @@ class PodWorker:
             record=self._record,
             ready=frozenset(name for name, container in self._containers.items() if container.is_ready),
             waiting={each.name: why for each in containers if (why := self._waiting_of(each.name)) is not None},
-            host_ip=self._host.address,
+            host_ips=self._host.addresses,
         )
         return status.render(pod, observed, before=self._said or status.told(pod), now=datetime.now(UTC))
 

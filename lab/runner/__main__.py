@@ -2,7 +2,6 @@
 
 import os
 import sys
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import click
@@ -29,7 +28,7 @@ def _own_marks() -> dict[str, str]:
 @click.command()
 @click.option("--kubeconfig", type=click.Path(path_type=Path, dir_okay=False), required=True)
 @click.option("--node-name", required=True)
-@click.option("--node-ip", type=IPv4Address, required=True)
+@click.option("--node-ip", metavar="ADDRESS[,ADDRESS]", required=True)
 @click.option("--state-dir", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--netns-prefix", required=True, help="How the names of the pods' namespaces begin.")
 @click.option("--cni-conf-dir", type=click.Path(path_type=Path, file_okay=False), required=True)
@@ -37,7 +36,7 @@ def _own_marks() -> dict[str, str]:
 def main(  # noqa: PLR0913, PLR0917 - one per option
     kubeconfig: Path,
     node_name: str,
-    node_ip: IPv4Address,
+    node_ip: str,
     state_dir: Path,
     netns_prefix: str,
     cni_conf_dir: Path,
@@ -50,13 +49,14 @@ def main(  # noqa: PLR0913, PLR0917 - one per option
         client = Client(from_kubeconfig(kubeconfig), user_agent=f"podwire-lab-runner/{node_name}")
     except ConnectionConfigError as error:
         sys.exit(f"podwire lab runner: {error}")
+    addresses = tuple(node_ip.split(","))
     records = Records(state_dir)
     network = PluginNetwork(conf_dir=cni_conf_dir, bin_dir=cni_bin_dir, cache_dir=state_dir / "cni-cache")
     runtime = ProcessRuntime(
         sandboxes=Sandboxes(prefix=netns_prefix, records=records, network=network),
-        launcher=Launcher(records=records, variables=_own_marks(), host=str(node_ip)),
+        launcher=Launcher(records=records, variables=_own_marks(), host=addresses[0]),
     )
-    host = PodHost(address=str(node_ip), runtime=runtime, publisher=Publisher(client))
+    host = PodHost(addresses=addresses, runtime=runtime, publisher=Publisher(client))
     runner.serve(host, client, node_name)
 
 

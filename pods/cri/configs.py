@@ -26,10 +26,10 @@ _PROTOCOLS: Final[Mapping[str, cri.Protocol]] = {"TCP": cri.TCP, "UDP": cri.UDP,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a node's pods are: `node` names them as ours, `host` is the node's own address."""
+    """Where a node's pods are: `node` names them as ours, `hosts` are the node's own addresses, the one that counts first."""
 
     node: str
-    host: str
+    hosts: tuple[str, ...]
     logs: PurePath
     cgroup_parent: str
 
@@ -69,7 +69,7 @@ def sandbox(pod: Pod, place: Place) -> cri.PodSandboxConfig:
 
 def container(pod: Pod, wanted: Container, place: Place, record: SandboxRecord) -> cri.ContainerConfig:
     """Return the configuration of a container's next start, which the record of its restarts numbers."""
-    variables = environment.variables(pod, wanted, addresses=record.addresses, host=place.host)
+    variables = environment.variables(pod, wanted, addresses=record.addresses, host=place.hosts[0])
     # A container is told by spec, not by sandbox, that it shares the node's network.
     network = cri.NODE if pod.spec.host_network else cri.POD
     options = cri.NamespaceOption(network=network, pid=cri.CONTAINER, ipc=cri.POD)

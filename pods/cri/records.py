@@ -29,9 +29,9 @@ class _Info(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def sandbox(
-    answer: cri.PodSandboxStatusResponse, containers: Iterable[cri.ContainerStatus], *, host: str
+    answer: cri.PodSandboxStatusResponse, containers: Iterable[cri.ContainerStatus], *, hosts: tuple[str, ...]
 ) -> SandboxRecord:
-    """Return the record of a sandbox with the newest of each container. One without a network of its own has `host`."""
+    """Return the record of a sandbox with the newest of each container. One without a network of its own has `hosts`."""
     status = answer.status
     netns = _netns(answer.info.get("info", ""))
     own = (status.network.ip, *(each.ip for each in status.network.additional_ips))
@@ -42,7 +42,7 @@ def sandbox(
         sandbox_id=status.id,
         made_at=_moment(status.created_at),
         netns=netns,
-        addresses=tuple(address for address in own if address) or (() if netns else (host,)),
+        addresses=tuple(address for address in own if address) or (() if netns else hosts),
         released=status.state != cri.SANDBOX_READY,
         containers=_newest(containers),
     )

@@ -124,7 +124,7 @@ class CriRuntime:
             if error.is_missing:
                 return None
             raise
-        return records.sandbox(answer, statuses, host=self._place.host)
+        return records.sandbox(answer, statuses, hosts=self._place.hosts)
 
     # --- containers
 
@@ -188,6 +188,8 @@ class CriRuntime:
         try:
             done = self._client.execute(sandbox.container(container).running, command, seconds=math.ceil(seconds))
         except CriError as error:
+            if error.code is grpc.StatusCode.UNAVAILABLE:
+                raise  # a runtime that is away says nothing about the container
             return f"Readiness probe failed: {error.details}"
         words = (done.stdout + done.stderr).decode(errors="replace").strip()
         return f"Readiness probe failed: exit status {done.exit_code}: {words[-200:]}" if done.exit_code else ""

@@ -10,6 +10,7 @@ import socket
 import pytest
 
 from kube.objects import Container, ContainerPort, ObjectMeta, Pod, PodSpec
+from pods import log_files
 from pods.cri.client import CriClient, CriError
 from pods.cri.configs import Place
 from pods.cri.runtime import CriRuntime
@@ -52,7 +53,7 @@ def runtime(node, tmp_path):
 
 
 def place(node, logs):
-    return Place(node="node1", host=HOST, logs=logs / "logs", cgroup_parent=node.machine.cgroup)
+    return Place(node="node1", hosts=(HOST,), logs=logs / "logs", cgroup_parent=node.machine.cgroup)
 
 
 def a_pod(name, *containers, **spec):
@@ -199,7 +200,7 @@ def test_a_later_runner_finds_what_runs_and_how_often_it_was_started(runtime, no
 
 def test_another_nodes_pods_are_not_ours(runtime, node, tmp_path):
     run(runtime, a_pod("web"))
-    other = Place(node="node2", host=HOST, logs=tmp_path, cgroup_parent="/")
+    other = Place(node="node2", hosts=(HOST,), logs=tmp_path, cgroup_parent="/")
     stranger = CriRuntime(CriClient(node.endpoint), other, pull=False)
 
     assert list(stranger.left()) == []
@@ -224,6 +225,20 @@ def test_a_command_beside_a_container_is_a_probe(runtime):
     assert runtime.probe(("true",), record, "echo", seconds=5) == ""
     assert "exit status 1" in runtime.probe(("false",), record, "echo", seconds=5)
     assert "Readiness probe failed" in runtime.probe(("sleep", "60"), record, "echo", seconds=1)
+
+
+def test_a_long_log_is_moved_away_and_the_container_writes_on(runtime):
+    """Twice 6 MB: the runtime puts about as much before each line as is in it."""
+    script = "yes 012345678901234567890123456789 | head -c 6200000; until [ -e /go ]; do sleep 0.1; done; echo after"
+    record = run(runtime, a_pod("talker", Container(name="main", image="podwire/echo", command=("sh", "-c", script))))
+    path = runtime._place.log_file("uid-talker", "main")
+    eventually(lambda: path.exists() and log_files.is_long(path), within=20, every=0.05)
+
+    runtime.trim_logs()
+    assert runtime.probe(("touch", "/go"), record, "main", seconds=5) == ""
+
+    eventually(lambda: path.exists() and path.read_text().endswith("stdout F after\n"), within=10)
+    assert log_files.predecessor(path).stat().st_size > log_files.LARGEST
 
 
 def test_a_sandbox_that_died_is_lost(runtime, node):

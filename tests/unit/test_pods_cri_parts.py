@@ -9,7 +9,7 @@ from pods.cri import runtime_pb2 as cri
 from pods.cri.changes import changed
 from pods.record import ContainerRecord
 
-PLACE = configs.Place(node="node1", host="192.0.2.1", logs=PurePath("/logs"), cgroup_parent="/podwire")
+PLACE = configs.Place(node="node1", hosts=("192.0.2.1",), logs=PurePath("/logs"), cgroup_parent="/podwire")
 PORTS = (
     ContainerPort(container_port=80),
     ContainerPort(container_port=53, protocol="UDP", host_port=5353, host_ip="192.0.2.1"),
@@ -63,7 +63,9 @@ def test_a_long_name_is_cut_to_a_hostname():
 
 
 def test_a_container_is_numbered_by_its_restarts_and_knows_its_pod():
-    record = records.sandbox(a_status(), (), host="192.0.2.1").with_container(ContainerRecord(name="web", restarts=3))
+    record = records.sandbox(a_status(), (), hosts=("192.0.2.1",)).with_container(
+        ContainerRecord(name="web", restarts=3)
+    )
 
     config = configs.container(a_pod(), WEB, PLACE, record)
 
@@ -74,25 +76,25 @@ def test_a_container_is_numbered_by_its_restarts_and_knows_its_pod():
 
 
 def test_a_sandbox_has_the_addresses_of_both_families_and_its_namespace():
-    record = records.sandbox(a_status(more=("fd00::5",)), (), host="192.0.2.1")
+    record = records.sandbox(a_status(more=("fd00::5",)), (), hosts=("192.0.2.1",))
 
     assert record.addresses == ("10.244.1.5", "fd00::5")
     assert (record.netns, record.released) == ("/var/run/netns/cni-1", False)
 
 
 def test_one_without_a_namespace_of_its_own_has_the_nodes_address():
-    assert records.sandbox(a_status(ip="", path=""), (), host="192.0.2.1").addresses == ("192.0.2.1",)
+    assert records.sandbox(a_status(ip="", path=""), (), hosts=("192.0.2.1",)).addresses == ("192.0.2.1",)
 
 
 def test_one_that_lost_its_address_has_none():
-    assert records.sandbox(a_status(ip=""), (), host="192.0.2.1").addresses == ()
+    assert records.sandbox(a_status(ip=""), (), hosts=("192.0.2.1",)).addresses == ()
 
 
 def test_what_the_runtime_says_beyond_the_standard_may_be_anything():
     answer = a_status()
     answer.info["info"] = "{"
 
-    assert records.sandbox(answer, (), host="192.0.2.1").netns == ""
+    assert records.sandbox(answer, (), hosts=("192.0.2.1",)).netns == ""
 
 
 def test_the_newest_attempt_counts_and_the_one_before_tells_how_it_ended():
@@ -102,7 +104,7 @@ def test_the_newest_attempt_counts_and_the_one_before_tells_how_it_ended():
         an_attempt(2, cri.CONTAINER_CREATED),
     ]
 
-    found = records.sandbox(a_status(), attempts, host="").container("web")
+    found = records.sandbox(a_status(), attempts, hosts=()).container("web")
 
     assert (found.running, found.restarts, found.exit_code) == ("c1", 1, 3)
 

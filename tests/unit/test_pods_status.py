@@ -40,7 +40,7 @@ def ended(code, name="echo"):
 
 
 def rendered(pod, record, *, ready=(), waiting=None, before=None, now=NOW):
-    observed = Observed(record=record, ready=frozenset(ready), waiting=waiting or {}, host_ip="172.30.0.11")
+    observed = Observed(record=record, ready=frozenset(ready), waiting=waiting or {}, host_ips=("172.30.0.11",))
     return status.render(pod, observed, before=before or {}, now=now)
 
 

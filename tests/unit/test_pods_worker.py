@@ -118,7 +118,7 @@ class Words:
 def tended(pod=POD, *, runtime, words, record=None):
     """A worker at work; afterwards its pod is deleted and it ends."""
     ended = []
-    host = PodHost(address="192.0.2.1", runtime=runtime, publisher=words, stale=0.05)
+    host = PodHost(addresses=("192.0.2.1",), runtime=runtime, publisher=words, stale=0.05)
     made = PodWorker(key_of(pod), host, record=record, on_end=ended.append)
     made.start(pod)
     try:
@@ -220,7 +220,7 @@ def test_a_pod_that_finished_before_this_runner_is_left_alone():
 
 def test_a_far_moment_can_be_slept_towards():
     worker = PodWorker(
-        key_of(POD), PodHost(address="", runtime=Runtime(), publisher=Words()), record=None, on_end=lambda _: None
+        key_of(POD), PodHost(addresses=(), runtime=Runtime(), publisher=Words()), record=None, on_end=lambda _: None
     )
     worker.update(POD)
 
