@@ -2,6 +2,7 @@
 
 import click
 
+from cli.affinity import affinity
 from cli.cni import cni
 from cli.conform import conform
 from cli.explain import explain
@@ -21,6 +22,7 @@ main.add_command(ipam)
 main.add_command(cni)
 main.add_command(conform)
 main.add_command(explain)
+main.add_command(affinity)
 main.add_command(install)
 main.add_command(uninstall)
 

@@ -36,6 +36,7 @@ _PROXY_FLAGS: Final = frozenset(
     {
         "--kubeconfig",
         "--nodeport-addresses",
+        "--iptables-localhost-nodeports",
         "--masquerade-all",
         "--detect-local-mode",
         "--cluster-cidr",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from dataplane.nft import bytecode, wire
-from dataplane.nft.objects import Chain, Element, InstalledRule, Limit, Passed, Rule
+from dataplane.nft.objects import Chain, Element, Expiring, InstalledRule, Limit, Passed, Rule
 from dataplane.nft.values import Verdict
 from dataplane.nft.wire import MalformedMessage
 
@@ -212,6 +212,15 @@ def counters(found: dict[int, bytes]) -> Iterator[tuple[bytes, Passed]]:
             value = bytecode.read_value(key) if key is not None else None
             if isinstance(value, bytes) and wire.read_string(statement.get(wire.NFTA_EXPR_NAME, b"")) == "counter":
                 yield value, _passed(wire.fields(statement.get(wire.NFTA_EXPR_DATA, b"")))
+
+
+def expiring(found: dict[int, bytes]) -> Iterator[Expiring]:
+    """The elements that expire, in one message of a dump."""
+    for kind, payload in wire.attributes(found.get(wire.NFTA_SET_ELEM_LIST_ELEMENTS, b"")):
+        if kind == wire.NFTA_LIST_ELEM:
+            fields = wire.fields(payload)
+            if wire.NFTA_SET_ELEM_EXPIRATION in fields:
+                yield Expiring(_element(fields), wire.read_number(fields[wire.NFTA_SET_ELEM_EXPIRATION]))
 
 
 def _passed(found: dict[int, bytes]) -> Passed:

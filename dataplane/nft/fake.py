@@ -12,7 +12,7 @@ from dataplane import errors
 from dataplane.nft import memory
 from dataplane.nft.interface import Change, GenerationChanged, TableMissing, TransactionFailed
 from dataplane.nft.memory import SetShape, State
-from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Passed, Table
+from dataplane.nft.objects import Chain, Element, Expiring, InstalledRule, Operation, Passed, Table
 
 __all__ = ["FakeMonitor", "FakeNft", "SetShape"]
 
@@ -92,6 +92,11 @@ class FakeNft:
     def counters(self, set_name: str) -> Mapping[bytes, Passed]:
         """Every element counts; what `passed` says of its key, else nothing."""
         return {element.key: self.passed.get(element.key, Passed(0, 0)) for element in self.elements(set_name)}
+
+    def expiring(self, set_name: str) -> tuple[Expiring, ...]:
+        """No time passes here."""
+        elements = (element for element in self.elements(set_name) if element.timeout is not None)
+        return tuple(Expiring(element, element.timeout or 0) for element in elements)
 
     def list_ruleset(self) -> str:
         """The table in the manner of nft, sorted, so that two listings can be compared."""

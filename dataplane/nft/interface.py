@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from dataplane.errors import DataplaneError, NotFound
-from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Passed, Table
+from dataplane.nft.objects import Chain, Element, Expiring, InstalledRule, Operation, Passed, Table
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -119,6 +119,12 @@ class Nft(Protocol):
         """What each element's counter has seen, by the element's key. Raises NotFound.
 
         While the set changes, some may be missing: it is meant for reading again and again, beside the writing.
+        """
+
+    def expiring(self, set_name: str) -> tuple[Expiring, ...]:
+        """The elements of a set with timeouts, and what is left of each one's. Raises NotFound.
+
+        While the kernel adds some, others may be missing.
         """
 
     def list_ruleset(self) -> str:

@@ -19,7 +19,7 @@ from dataplane.nft import decode, encode, grace, wire
 from dataplane.nft.interface import Failure, GenerationChanged, LoadFailed, TableMissing, TransactionFailed
 from dataplane.nft.monitor import LinuxMonitor
 from dataplane.nft.netfilter_socket import NetfilterSocket
-from dataplane.nft.objects import Chain, Element, InstalledRule, Operation, Passed, Table
+from dataplane.nft.objects import Chain, Element, Expiring, InstalledRule, Operation, Passed, Table
 
 T = TypeVar("T")
 DUMP_ATTEMPTS = 20
@@ -128,6 +128,13 @@ class LinuxNft:
         with self._line.lock:
             found = self._dump(wire.NFT_MSG_GETSETELEM, request, wire.string(wire.NFTA_SET_ELEM_LIST_SET, set_name))
         return {key: passed for fields in found for key, passed in decode.counters(fields)}
+
+    def expiring(self, set_name: str) -> tuple[Expiring, ...]:
+        request = f"read when elements of set {set_name} in table {self.table} expire"
+        with self._line.lock:
+            found = self._dump(wire.NFT_MSG_GETSETELEM, request, wire.string(wire.NFTA_SET_ELEM_LIST_SET, set_name))
+        elements = {each.element.key: each for fields in found for each in decode.expiring(fields)}
+        return tuple(elements.values())
 
     def list_ruleset(self) -> str:
         code, text, message = self._run_text(f"list table {self.table}")

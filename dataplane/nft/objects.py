@@ -91,6 +91,13 @@ class Passed(NamedTuple):
     bytes: int
 
 
+class Expiring(NamedTuple):
+    """An element that the kernel deletes by itself, and when: in milliseconds from its being read."""
+
+    element: Element
+    milliseconds: int
+
+
 class AddChain(msgspec.Struct, frozen=True, gc=False):
     """Make a chain; one that exists stays as it is."""
 

@@ -393,6 +393,20 @@ def test_the_counters_of_a_missing_set_are_not_found(nft):
         nft.counters("missing")
 
 
+def test_what_is_left_of_an_elements_timeout_is_told(nft):
+    element = Element(values.concat(b"\x0a\0\0\1", mark(3)), mark(7), timeout=3_600_000)
+    nft.commit([AddElements("affinity", (element,))])
+    ((found, left),) = nft.expiring("affinity")
+
+    assert found == element
+    assert 3_500_000 < left <= 3_600_000
+
+
+def test_the_timeouts_of_a_missing_set_are_not_found(nft):
+    with pytest.raises(NotFound):
+        nft.expiring("missing")
+
+
 def test_deleting_an_element_looks_at_its_key_only(nft):
     nft.commit([AddElements("ring", (Element(mark(1), mark(2)),))])
 
