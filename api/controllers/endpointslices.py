@@ -31,6 +31,7 @@ class EndpointSlices:
         self._mirror = mirror
         self._selectors = SelectorIndex()
         self._changed_at: dict[Key, datetime] = {}
+        self._silent: set[str] = set()  # names of lost nodes
         self.loop: ControlLoop[Key] = ControlLoop(self.name)
 
     def on_change(self, notice: Notice) -> None:
@@ -47,8 +48,11 @@ class EndpointSlices:
         if _zone(notice.old) != _zone(notice.new):
             for service in self._mirror.all(SERVICES):
                 self._mark((service["metadata"]["namespace"], service["metadata"]["name"]))
-        elif is_lost(notice.old) != is_lost(notice.new):
-            _, name = notice.key
+        _, name = notice.key
+        was_silent = name in self._silent
+        if notice.new is not None:  # a lost Node that is deleted has not been heard of because of that
+            (self._silent.add if is_lost(notice.new) else self._silent.discard)(name)
+        if was_silent != (name in self._silent):
             for pod in self._mirror.all(PODS):
                 if pod["spec"].get("nodeName") == name:
                     self._mark_services_of(pod)
@@ -103,8 +107,7 @@ class EndpointSlices:
 
     def _as_known(self, pod: Object) -> Object:
         """The pod; one of a lost node as one that is not ready, whatever was last heard of it."""
-        node = self._mirror.get(NODES, ("", pod["spec"].get("nodeName", "")))
-        return conditions.put(pod, _UNHEARD, "") if is_lost(node) else pod
+        return conditions.put(pod, _UNHEARD, "") if pod["spec"].get("nodeName") in self._silent else pod
 
     def _zones(self) -> dict[str, str]:
         nodes = self._mirror.all(NODES)

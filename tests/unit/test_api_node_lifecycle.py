@@ -169,6 +169,21 @@ def test_the_endpoints_of_a_lost_node_leave_and_come_back_with_it(registry):
             eventually(lambda: serving_pods(registry) == ["p1", "p2"])
 
 
+def test_a_lost_node_that_is_deleted_serves_no_more_on_its_way(registry):
+    add_node(registry, "n1")
+    add_service(registry)
+    with heart(registry, "n1"):
+        add_pod(registry, "p1", "n1")
+        eventually(lambda: serving_pods(registry) == ["p1"])
+    eventually(lambda: serving_pods(registry) == [])
+    seen = []
+    registry.topic(ENDPOINT_SLICES).listen(lambda: seen.append(serving_pods(registry)))
+    registry.delete(NODES, None, "n1")
+    eventually(lambda: registry.list(PODS) == [])
+    eventually(lambda: seen)
+    assert set(map(tuple, seen)) == {()}
+
+
 def test_pods_of_a_lost_node_are_given_up_after_the_longer_time(impatient):
     add_node(impatient, "n1")
     add_node(impatient, "n2")
