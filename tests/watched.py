@@ -31,6 +31,7 @@ def service(name: str = "web", cluster_ip: str = "10.96.0.10") -> dict:
             "uid": f"uid-{name}",
             "resourceVersion": "1",
             "labels": {"a": "b"},
+            "annotations": {"podwire.dev/on-endpoint-removal": "drain:30s"},
         },
         "spec": {
             "type": "LoadBalancer",
@@ -91,6 +92,7 @@ class Watched:
             ENDPOINT_SLICES: EventDecoder(objects.EndpointSlice, self._trouble.unreadable(ENDPOINT_SLICES)),
         }
         self._caches = {SERVICES: self.services, ENDPOINT_SLICES: self.slices}
+        self.services.subscribe(self._trouble.on_service)
         self.slices.subscribe(self._trouble.on_endpoint_slice)
         good = service("good", "10.96.0.99")
         good["spec"] = {key: good["spec"][key] for key in ("type", "clusterIP", "clusterIPs")} | {

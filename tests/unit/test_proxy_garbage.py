@@ -158,6 +158,19 @@ def test_weights_that_are_none_leave_everybody_equal_and_are_told(text):
     assert any("podwire.dev/weights" in message for message in rig.messages("web-1"))
 
 
+@pytest.mark.parametrize(
+    "text", ["x", "drain", "drain:", "drain:x", "drain:-1s", "drain:9999h", "Keep", " reset", "1" * 400]
+)
+def test_a_wish_that_cannot_be_is_told_and_the_service_served(text):
+    rig = Watched()
+    rig.put(SERVICES, changed(watched.service(), "metadata.annotations", {"podwire.dev/on-endpoint-removal": text}))
+    rig.put(ENDPOINT_SLICES, watched.endpoint_slice())
+    rig.sync()
+
+    assert "10.244.0.2:8080" in rig.table()["nodeports tcp . 30080"]
+    assert any("podwire.dev/on-endpoint-removal" in message for message in rig.messages("web"))
+
+
 @pytest.mark.parametrize("path", ["addressType"])
 @pytest.mark.parametrize("value", ["IPv6", "FQDN"])
 def test_a_slice_of_another_kind_of_address_is_not_served(path, value):
