@@ -30,6 +30,8 @@ GUARDS, MACS, SOURCES, SOURCES6, TARGETS6, FROM, TO = SETS = (
     *("from-pods", "to-pods"),
 )
 
+NEEDS = "nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE)"
+
 _NAME_BYTES = 16  # IFNAMSIZ: how nft holds an interface's name
 _BURST_MAX = 0xFFFFFFFF
 _BYTE = 8

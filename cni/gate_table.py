@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterator
 
 from cni import gate
 from cni.gate import GUARDS, SETS, Gate, Held
+from cni.spec import CniError, Code
 from dataplane.errors import NotFound
-from dataplane.nft.interface import Nft, TransactionFailed
+from dataplane.nft.interface import LoadFailed, Nft, TransactionFailed
 from dataplane.nft.objects import AddElements, DeleteElements, Operation
 
 
@@ -22,8 +23,16 @@ def put_up(nft: Nft, wanted: Gate) -> None:
     try:
         nft.commit(operations)
     except (NotFound, TransactionFailed):  # the table, or a part of it, is not there
-        nft.load(gate.render(nft.table.name))
+        _load(nft)
         nft.commit(operations)
+
+
+def _load(nft: Nft) -> None:
+    try:
+        nft.load(gate.render(nft.table.name))
+    except LoadFailed as error:
+        msg = f"sourceCheck, macspoofchk and bandwidth need {gate.NEEDS}"
+        raise CniError(Code.KERNEL_REFUSED, msg, f"remove them from the configuration: {error}") from error
 
 
 def take_away(nft: Nft, owned: Gate) -> None:

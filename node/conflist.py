@@ -29,18 +29,19 @@ class PodNetwork:
     pod_cidrs: tuple[Network, ...]  # one of each family
     mtu: int
     directory: Path
+    has_gates: bool = True  # the kernel can check and limit what pods send
 
 
 def render(network: PodNetwork) -> bytes:
     plugin = {
         "type": "podwire",
-        "capabilities": {"bandwidth": True, "portMappings": True},
+        "capabilities": {"bandwidth": network.has_gates, "portMappings": True},
         "bridge": BRIDGE,
         "mtu": network.mtu,
         "isGateway": True,
         "isDefaultGateway": True,
         "hairpinMode": True,
-        "sourceCheck": True,
+        "sourceCheck": network.has_gates,
         "ipMasq": False,
         "dataDir": str(network.directory),
         "ipam": {

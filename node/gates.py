@@ -12,7 +12,7 @@ import structlog
 from cni import gate, gate_table, leftovers, wiring
 from cni.gate import Check, Gate
 from cni.host import Host
-from dataplane.nft.interface import Nft
+from dataplane.nft.interface import LoadFailed, Nft
 from ipam.lease import Lease, State
 
 log = structlog.get_logger(__name__)
@@ -35,6 +35,22 @@ class Gates:
 
     def __init__(self, network: str, directory: Path, host: Host) -> None:
         self._network, self._directory, self._host = network, directory, host
+        self._are_possible: bool | None = None
+
+    def are_possible(self) -> bool:
+        """Whether this kernel has gates; it is asked once. Without them pods are connected all the same."""
+        if self._are_possible is None:
+            with self._host.gates() as nft:
+                self._are_possible = nft.table_exists() or self._is_loaded(nft)
+        return self._are_possible
+
+    def _is_loaded(self, nft: Nft) -> bool:
+        try:
+            nft.load(gate.render())
+        except LoadFailed as error:
+            log.warning("this kernel cannot check or limit what pods send", needs=gate.NEEDS, reason=str(error))
+            return False
+        return True
 
     def sync(self) -> None:
         """Put back what is missing. Raises what the kernel or the lease file refuses."""
@@ -42,7 +58,7 @@ class Gates:
             pods = [
                 lease for lease in leases.of(self._network) if lease.state is State.ACTIVE and lease.claim.host_veth
             ]
-        if not pods:
+        if not pods or not self.are_possible():
             return
         with self._host.gates() as nft:
             if not gate_table.is_whole(nft):

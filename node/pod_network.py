@@ -38,8 +38,8 @@ class PodNetworkFiles:
         self._paths = paths
         self.current: tuple[Network, ...] = ()
 
-    def sync(self, pod_cidrs: tuple[Network, ...], mtu: int) -> None:
-        network = PodNetwork(pod_cidrs=pod_cidrs, mtu=mtu, directory=self._paths.leases)
+    def sync(self, pod_cidrs: tuple[Network, ...], mtu: int, *, has_gates: bool = True) -> None:
+        network = PodNetwork(pod_cidrs=pod_cidrs, mtu=mtu, directory=self._paths.leases, has_gates=has_gates)
         wanted, found = conflist.render(network), atomic_file.read(self._paths.conflist)
         if wanted != found:
             self._warn_of_move(found, pod_cidrs)

@@ -3,8 +3,11 @@
 import pytest
 
 from cni import gate, gate_table
+from dataplane.nft.fake import FakeNft
+from dataplane.nft.interface import LoadFailed
 from dataplane.nft.objects import DeleteElements, Limit
 from ipam.leases import FILE
+from node.gates import Gates
 from tests.cni_node import FakeNode
 
 CHECKED = {"sourceCheck": True}
@@ -141,3 +144,30 @@ def test_failed_add_leaves_no_entry(node):
 
 def test_link_local_address_follows_from_the_mac():
     assert str(gate.link_local("0a:58:0a:f4:01:02")) == "fe80::858:aff:fef4:102"
+
+
+class WithoutBridges(FakeNft):
+    """A kernel without nf_tables for bridges."""
+
+    def load(self, ruleset):
+        raise LoadFailed("load nft text", detail="Operation not supported")
+
+
+@pytest.mark.parametrize("changes", [CHECKED, LIMITED])
+def test_kernel_without_nf_tables_for_bridges_is_told_and_nothing_is_left(node, changes):
+    node.gates = WithoutBridges(gate.TABLE)
+    answer = node.call("ADD", node.pod("web"), **changes)
+    assert (answer["code"], "CONFIG_NF_TABLES_BRIDGE" in answer["msg"]) == (104, True)
+    assert (node.leased(), node.veths()) == ({}, [])
+
+
+def test_agent_connects_pods_without_a_check_where_none_is_possible(node):
+    node.gates = WithoutBridges(gate.TABLE)
+    found = Gates("net", node.directory, node.host())
+    node.call("ADD", node.pod("web"))
+    found.sync()
+    assert not found.are_possible()
+
+
+def test_agent_sees_that_checks_are_possible(node):
+    assert Gates("net", node.directory, node.host()).are_possible()

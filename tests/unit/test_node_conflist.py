@@ -3,6 +3,7 @@
 Address plan: podCIDR 10.244.1.0/24.
 """
 
+import dataclasses
 import json
 from ipaddress import ip_network
 from pathlib import Path
@@ -41,6 +42,11 @@ def test_the_conflist_names_network_bridge_subnet_and_default_route() -> None:
             }
         ],
     }
+
+
+def test_a_kernel_without_gates_is_not_asked_for_them() -> None:
+    [plugin] = json.loads(conflist.render(dataclasses.replace(NETWORK, has_gates=False)))["plugins"]
+    assert (plugin["sourceCheck"], plugin["capabilities"]["bandwidth"]) == (False, False)
 
 
 def test_the_podcidr_is_read_back() -> None:
