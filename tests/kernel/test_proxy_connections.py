@@ -4,6 +4,7 @@ The node and its pods are those of tests/service_node.py. Cluster IP 10.96.0.10,
 endpoints answer on 9090 and nothing is sent unless a test does.
 """
 
+import concurrent.futures
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ import pytest
 from scapy.layers.inet import IP, TCP
 
 from tests import service_node
-from tests.service_node import GATEWAY, NODE, OUTSIDE, PODS, REMOTE, ServiceNode
+from tests.service_node import GATEWAY, NODE, OUTSIDE, PODS, REMOTE, ServiceNode, ask_udp
 from tests.services import endpoint, endpoint_slice, named, service
 from tests.waiting import eventually
 
 WEB, EXTERNAL, NODE_PORT = "10.96.0.10", "198.51.100.7", 30080
 A, B = PODS["a"], PODS["b"]
+TRACKING = "table ip tracking { chain every { type filter hook prerouting priority 0; ct state new\n}\n}\n"
 ADDRESSES = {"a": A, "remote": REMOTE, "node": GATEWAY}
 
 
@@ -189,6 +191,59 @@ def test_a_client_that_was_reset_reaches_another_endpoint_from_the_same_port(nod
             return made.recv(100).decode()
 
     assert node.inside("client", again).startswith("b ")
+
+
+# --- connections begun while there was no table
+
+
+@pytest.fixture
+def conntrack_goes_on(node) -> Iterator[None]:
+    """Without any rule that needs it the kernel tracks nothing."""
+    node.node.run("nft", "-f", "-", stdin=TRACKING)
+    yield
+    node.node.run("nft", "delete", "table", "ip", "tracking")
+
+
+@pytest.mark.usefixtures("conntrack_goes_on")
+def test_a_connection_begun_without_a_table_is_answered_once_there_is_one(node):
+    node.put(service("web", WEB), endpoint_slice("web", [A]))
+    node.nft.delete_table()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answer = pool.submit(node.ask, "client", WEB, timeout=10)
+        eventually(lambda: f"SYN_SENT src={PODS['client']} dst={WEB}" in conntrack(node))
+        node.restart()
+
+        assert answer.result().startswith("a ")
+
+
+@pytest.mark.usefixtures("conntrack_goes_on")
+def test_a_udp_socket_used_without_a_table_is_answered_once_there_is_one(node):
+    ports, targets = [(53, "dns", "UDP")], [(8080, "dns", "UDP")]
+    node.put(service("dns", "10.96.0.53", ports=ports), endpoint_slice("dns", [A], ports=targets))
+    node.nft.delete_table()
+    with node.udp_socket("client") as opened:
+        opened.sendto(b"?", ("10.96.0.53", 53))
+        eventually(lambda: "dst=10.96.0.53" in node.node.run("conntrack", "-L", "-p", "udp"))
+        node.restart()
+
+        assert ask_udp(opened, "10.96.0.53", 53).startswith("a ")
+
+
+@pytest.mark.parametrize("change", ["deleted", "no endpoints", "another node port"])
+def test_the_udp_flows_of_a_node_port_end_with_it(node, change):
+    def dns(node_port: int, *endpoints: str) -> None:
+        ports, targets = [(53, "dns", "UDP", node_port)], [(8080, "dns", "UDP")]
+        node.put(service("dns", "10.96.0.53", ports=ports), endpoint_slice("dns", endpoints, ports=targets))
+
+    dns(30053, A)
+    with node.udp_socket("outside") as opened:
+        assert ask_udp(opened, NODE, 30053).startswith("a ")
+        if change == "deleted":
+            node.sync(node.world.remove(named("dns")))
+        else:
+            dns(*((30053,) if change == "no endpoints" else (30054, A)))
+
+        assert "dport=30053" not in node.node.run("conntrack", "-L", "-p", "udp")
 
 
 # --- packets that conntrack cannot place
