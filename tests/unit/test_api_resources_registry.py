@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from kube.resources import NAMESPACES, NODES, SERVICES
 
 # Address plan: a /29 holds six addresses, the first of them the API server's own; a /23 holds two nodes.
 SMALL_SERVICES = IPv4Network("10.96.0.0/29")
+SMALL_SERVICES6 = IPv6Network("fd00:10:96::/125")
 LARGE_SERVICES = IPv4Network("10.96.0.0/16")
 TWO_NODES = IPv4Network("10.244.0.0/23")
 
@@ -182,6 +183,10 @@ SPECS = st.sampled_from(
         {"clusterIP": "10.96.0.3"},
         {"clusterIP": None, "clusterIPs": None},
         {"clusterIP": "None"},
+        {"ipFamilyPolicy": "RequireDualStack"},
+        {"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6"]},
+        {"ipFamilyPolicy": "SingleStack"},
+        {"clusterIP": "fd00:10:96::3"},
         {"ports": [{"port": 80, "nodePort": 30001}]},
         {"ports": [{"port": 80}, {"name": "b", "port": 81}]},
         {"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81, "nodePort": 30002}]},
@@ -197,12 +202,12 @@ STEPS = st.lists(
 def test_whatever_is_done_to_services_claims_are_exactly_what_they_hold(steps):
     with tempfile.TemporaryDirectory() as folder:
         store = SqliteStore(Path(folder) / "store.db")
-        registry = Registry(store, resources.strategies((TWO_NODES,), (SMALL_SERVICES,)))
+        registry = Registry(store, resources.strategies((TWO_NODES,), (SMALL_SERVICES, SMALL_SERVICES6)))
         registry.create(NAMESPACES, None, {"metadata": {"name": "default"}})
         for action, name, spec in steps:
             step(registry, action, name, spec)
         specs = [each["spec"] for each in registry.list(SERVICES)]
-        addresses = [spec["clusterIP"] for spec in specs if spec.get("clusterIP", "None") != "None"]
+        addresses = [each for spec in specs for each in spec.get("clusterIPs", []) if each != "None"]
         numbers = [number for spec in specs for number in {each.get("nodePort") for each in spec["ports"]} - {None}]
         numbers += [spec["healthCheckNodePort"] for spec in specs if "healthCheckNodePort" in spec]
         assert sorted(addresses) == sorted(registry.hub.claims.taken("clusterips"))
