@@ -64,12 +64,25 @@ class Ends(msgspec.Struct, frozen=True):
 
 def ends(sender: Source, target: Destination) -> Ends:
     """Choose a family that both have; the Service's first one, if there are two. Raises UnknownName."""
+    if target.addresses[:1] and target.addresses[0].is_loopback:
+        return _at_home(sender, target)
     for there in target.addresses:
         for here in sender.addresses:
             if here.version == there.version:
                 return Ends(here, there, target.port, target.protocol)
     shown = ", ".join(map(str, target.addresses)) or "no address"
     raise UnknownName("DESTINATION", shown, f"is of another family than {', '.join(map(str, sender.addresses))}")
+
+
+def _at_home(sender: Source, target: Destination) -> Ends:
+    """Who sends to localhost sends from there."""
+    (address,) = target.addresses
+    if sender.origin is not Origin.NODE:
+        raise UnknownName(
+            "DESTINATION", str(address), "there everybody meets himself; for the node's, SOURCE is `node`"
+        )
+    source = ip_address("127.0.0.1") if address.version == 4 else address
+    return Ends(source, address, target.port, target.protocol)
 
 
 def packet(between: Ends, sender: Source, here: Here, *, interface: str = "") -> Packet:

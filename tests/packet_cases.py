@@ -3,7 +3,7 @@
 The node and its pods are those of tests/service_node.py, in either address family. The clients, as they are in IPv4:
 
     pod 10.244.1.2 and self 10.244.1.3, pods of this node; self is endpoint `a` · node 192.0.2.1, this node itself
-    far-pod 10.244.3.7, a pod of another node · node2 192.0.2.3, another node · outside 192.0.2.2, no part of the cluster
+    localhost, the same by 127.0.0.1 · far-pod 10.244.3.7, a pod of another node · node2 192.0.2.3, another node · outside 192.0.2.2, no part of the cluster
 
 Endpoints: `a` 10.244.1.3 and `b` 10.244.1.4 on this node, `remote` 10.244.2.6 on another. A cell says who answers and which
 source it sees, the client's own address or one of the node's: `a own`. Several, taken in turn, are joined by +. Otherwise it
@@ -72,6 +72,7 @@ class Place:
             "pod": plan.pods["client"],
             "self": plan.pods["a"],
             "node": plan.node,
+            "localhost": plan.loopback,
             "far-pod": self.far_pod,
             "node2": self.node2,
             "outside": plan.outside,
@@ -271,6 +272,19 @@ def _ways_in(at: Place) -> Iterator[Scene]:
         (at.web(at.a),),
         (row("pod", gateway, 30080, "a-node"), row("outside", at.plan.node, 30080, "a-node")),
         {"nodeport_addresses": (ip_network(f"{at.plan.everywhere}/0"),)},
+    )
+    loopback = at.plan.loopback
+    yield Scene(
+        "node ports at localhost",
+        (at.web(at.a, at.far, external="Local"),),
+        (row("localhost", loopback, 30080, "a-node+remote-node"), row("localhost", loopback, 30081, "passed")),
+    )
+    yield Scene("node ports at localhost, nobody", (at.web(),), (row("localhost", loopback, 30080, "passed"),))
+    yield Scene(
+        "node ports not at localhost",
+        (at.web(at.a),),
+        (row("localhost", loopback, 30080, "passed"), row("node", at.plan.node, 30080, "a-node")),
+        {"localhost_node_ports": False},
     )
     proxied = service("web", at.cluster_ip, ingress=[objects.LoadBalancerIngress(ip=at.balancer, ip_mode="Proxy")])
     given = ((proxied, endpoint_slice("web", [at.a])),)

@@ -110,6 +110,8 @@ def _ways(port: ServicePort, packet: Packet, *, is_to_node: bool) -> Iterator[Wa
 
 
 def _has_node_ports(here: Here, packet: Packet, host: Host) -> bool:
+    if packet.destination.is_loopback:
+        return packet.is_from_node and here.localhost_node_ports
     return host.has(packet.destination) and any(packet.destination in network for network in here.nodeport_addresses)
 
 
@@ -199,6 +201,8 @@ def _reason(desired: Desired, front: Frontend | None, packet: Packet, trace: Tra
     match trace.fate:
         case "translated":
             return ""
+        case "passed" if front is not None:
+            return "no endpoint in the cluster serves it, and there the packet is the node's own"
         case "passed":
             return "no Service is served there: podwire-proxy leaves the packet as it is"
         case "dropped":

@@ -15,7 +15,16 @@ from tests.namespaces import connect, namespace
 from tests.packet_cases import CASES, IDS, PLACES, Place, Row, Scene
 from tests.service_node import UPLINK, ServiceNode
 
-INSIDE = {"pod": "client", "self": "a", "node": "node", "far-pod": "far-pod", "node2": "outside", "outside": "outside"}
+INSIDE = {
+    "pod": "client",
+    "self": "a",
+    "node": "node",
+    "localhost": "node",
+    "far-pod": "far-pod",
+    "node2": "outside",
+    "outside": "outside",
+}
+OF_THE_NODE = ("node", "localhost")
 SILENCE = 0.25  # what is answered at all is answered within a millisecond or, on a busy machine, some
 
 
@@ -65,7 +74,7 @@ def ask(at: Place, row: Row) -> str:
         except OSError:
             return "dropped"
     # The node's own address is never told from what masquerading makes of it.
-    return f"{name} {'own' if seen == source and row.client != 'node' else 'node'}"
+    return f"{name} {'own' if seen == source and row.client not in OF_THE_NODE else 'node'}"
 
 
 def meets(node: ServiceNode, at: Place, row: Row) -> frozenset[str]:

@@ -115,3 +115,13 @@ def test_both_ends_are_of_one_family():
     assert str(ends(client, both).destination) == "10.96.0.10"
     with pytest.raises(UnknownName, match="another family"):
         ends(client, six)
+
+
+def test_the_node_reaches_itself_from_localhost():
+    itself = source("node", Cluster(), namespace="default", node="node1")
+    pod = source("client", Cluster(), namespace="default", node="node1")
+    there = Destination((ip_address("127.0.0.1"),), 30080, "TCP")
+
+    assert str(ends(itself, there).source) == "127.0.0.1"
+    with pytest.raises(UnknownName, match="everybody meets himself"):
+        ends(pod, there)

@@ -13,7 +13,7 @@ from proxy.tracing.table import Rules
 from tests.packet_cases import CASES, IDS, PLACES, Place, Row, Scene, matrix
 from tests.services import World
 
-ORIGINS = {"pod": Origin.POD, "self": Origin.POD, "node": Origin.NODE}
+ORIGINS = {"pod": Origin.POD, "self": Origin.POD, "node": Origin.NODE, "localhost": Origin.NODE}
 INTERFACES = {Origin.POD: "podwire0", Origin.NODE: "", Origin.OUTSIDE: "uplink"}
 
 

@@ -16,7 +16,7 @@ from proxy.ruleset import Ruleset
 from proxy.state import ChainContent
 from proxy.tracing import drift, machine, parsing, words
 from proxy.tracing.desired import Desired, desired, fixed_chains
-from proxy.tracing.explanation import Explanation, explain
+from proxy.tracing.explanation import Explanation, Way, explain
 from proxy.tracing.packet import Host, Origin, Packet
 from proxy.tracing.table import DeadEnd, Rules
 from tests.address_plan import IPV4
@@ -146,6 +146,12 @@ def test_a_client_that_affinity_knows_is_kept():
 
     assert not first.is_kept
     assert first.target != second.target
+
+
+def test_a_node_port_at_localhost_is_told_as_one():
+    found = explained(made(web(A)), "127.0.0.1", "127.0.0.1", 30080, origin=Origin.NODE)
+
+    assert (found.fate, found.frontend.way) == ("translated", Way.NODE_PORT)
 
 
 def test_icmp_has_no_port():
