@@ -1,6 +1,6 @@
 """The HTTP servers behind Services' healthCheckNodePorts: one port for each, opened and closed as Services come and go.
 
-They keep to themselves: a loop of their own, so that a port somebody else holds is tried again and delays no Service.
+They answer where node ports are served, at whatever address that is by then. They keep to themselves: a loop of their own, so that a port somebody else holds is tried again and delays no Service.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,8 +13,9 @@ from kube.control import ControlLoop, SyncFailed
 from proxy import health_check
 from proxy.health import Health
 from proxy.health_check import HealthCheck
+from proxy.here import Here
 from proxy.http_server import JSON, Answer, HttpServer
-from proxy.model import Family, ServiceName
+from proxy.model import Address, Family, ServiceName
 from proxy.planning import Source
 
 log = structlog.get_logger(__name__)
@@ -46,13 +47,13 @@ class HealthCheckPorts:
         source: Source,
         health: Health,
         *,
-        node: str,
+        look: Callable[[], Here],
         family: Family,
         tell: Callable[[ServiceName, str, str], None],
     ) -> None:
         self._source = source
         self._health = health
-        self._node = node
+        self._look = look
         self._family = family
         self._tell = tell
         self._loop: ControlLoop[ServiceName] = ControlLoop("health-check-ports")
@@ -87,7 +88,7 @@ class HealthCheckPorts:
 
     def _update(self, name: ServiceName) -> None:
         check = health_check.health_check(
-            self._source.service(name), self._source.slices(name), node=self._node, family=self._family
+            self._source.service(name), self._source.slices(name), node=self._look().node, family=self._family
         )
         server = self._servers.get(name)
         if server and (check is None or check.port != server.port):
@@ -103,9 +104,9 @@ class HealthCheckPorts:
             return None
         try:
             address = _ADDRESSES[self._family], check.port
-            server = HttpServer(address, lambda _path: self._answer(name), one_family=True)
+            server = HttpServer(address, lambda _path: self._answer(name), one_family=True, admits=self._admits)
         except OSError as error:
-            return PortTaken(self._node, name, check.port, error)
+            return PortTaken(self._look().node, name, check.port, error)
         server.start()
         self._servers[name] = server
         log.info("answering health checks", service=str(name), port=check.port)
@@ -115,6 +116,9 @@ class HealthCheckPorts:
         server = self._servers.pop(name)
         server.stop()
         log.info("no longer answering health checks", service=str(name), port=server.port)
+
+    def _admits(self, address: Address) -> bool:
+        return any(address in network for network in self._look().nodeport_addresses)
 
     def _answer(self, name: ServiceName) -> Answer:
         check, is_healthy = self._checks.get(name), self._health.is_healthy

@@ -12,12 +12,15 @@ import socketserver
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+Address = IPv4Address | IPv6Address
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
@@ -37,16 +40,21 @@ RETRY_SECONDS: Final = 5.0  # kube-proxy's
 _STOP_SECONDS: Final = 2.0
 
 Respond = Callable[[str], Answer]
+Admits = Callable[[Address], bool]
 
 
 class HttpServer:
     """Answers on one address until `stop`. Raises OSError when the address cannot be had.
 
-    As Go's listeners do, the unspecified address of IPv6 takes IPv4 too, unless it is for `one_family` only.
+    As Go's listeners do, the unspecified address of IPv6 takes IPv4 too, unless it is for `one_family` only. `admits`
+    is asked of the address a connection came to; who comes to another is left without an answer.
     """
 
-    def __init__(self, address: tuple[str, int], respond: Respond, *, one_family: bool = False) -> None:
+    def __init__(
+        self, address: tuple[str, int], respond: Respond, *, one_family: bool = False, admits: Admits | None = None
+    ) -> None:
         self._server = _listen(address, respond, one_family=one_family)
+        self._server.admits = admits
         self._thread = threading.Thread(target=self._server.serve_forever, name=f"http-{self.port}", daemon=True)
 
     @property
@@ -118,7 +126,14 @@ class _Server(socketserver.ThreadingTCPServer):
     def __init__(self, address: tuple[str, int], respond: Respond, *, one_family: bool) -> None:
         self.respond = respond
         self.is_one_family = one_family
+        self.admits: Admits | None = None
         super().__init__(address, _Handler)
+
+    def verify_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> bool:
+        del client_address
+        if self.admits is None or not isinstance(request, socket.socket):
+            return True
+        return self.admits(ip_address(request.getsockname()[0]))
 
 
 class _Server6(_Server):

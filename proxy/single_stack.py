@@ -83,7 +83,11 @@ class SingleStack:
             self._syncer, shared.health, shared.metrics, family=self.family, tell=shared.trouble.service
         )
         self._health_checks = HealthCheckPorts(
-            shared.inputs, shared.health, node=shared.node, family=self.family, tell=shared.trouble.about_service
+            shared.inputs,
+            shared.health,
+            look=lambda: shared.surroundings.look(self.family),
+            family=self.family,
+            tell=shared.trouble.about_service,
         )
 
     @property

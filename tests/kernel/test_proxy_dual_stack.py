@@ -226,8 +226,11 @@ def test_health_check_ports_answer_in_each_family_for_its_own_endpoints(cluster)
     cluster.ask("DELETE", f"{SLICES}/lb-ipv6", {})
     port = json.loads(cluster.api.request("GET", f"{SERVICES}/lb").data)["spec"]["healthCheckNodePort"]
 
-    assert eventually(lambda: '"localEndpoints": 2' in cluster.get(f"http://127.0.0.1:{port}/"))
-    assert eventually(lambda: '"localEndpoints": 0' in cluster.get(f"http://[::1]:{port}/"))
+    four, six = PLANS["IPv4"].node, PLANS["IPv6"].node
+
+    assert eventually(lambda: '"localEndpoints": 2' in cluster.get(f"http://{four}:{port}/"))
+    assert eventually(lambda: '"localEndpoints": 0' in cluster.get(f"http://[{six}]:{port}/"))
+    assert cluster.get(f"http://127.0.0.1:{port}/") == ""  # node ports are served at the node's address alone
 
 
 def test_where_ipv6_is_switched_off_ipv4_is_served_alone(cluster):

@@ -5,6 +5,7 @@ Address plan: endpoints 10.244.0.0/16 on node1 (here) and node2.
 
 import http.client
 import socket
+from ipaddress import ip_network
 
 import pytest
 
@@ -12,6 +13,7 @@ from kube.control import SyncFailed
 from proxy.health import Health
 from proxy.health_check import HealthCheck, body, health_check
 from proxy.health_check_ports import REASON, HealthCheckPorts
+from proxy.here import Here
 from tests.services import World, endpoint, endpoint_slice, named, service
 
 WEB = named("web")
@@ -86,10 +88,11 @@ class Ports:
         self.world = World()
         self.health = Health()
         self.told: list = []
+        self.here = Here(node="node1", nodeport_addresses=(ip_network("0.0.0.0/0"),))
         self.ports = HealthCheckPorts(
             self.world,
             self.health,
-            node="node1",
+            look=lambda: self.here,
             family="IPv4",
             tell=lambda *what: self.told.append(what),
         )
@@ -158,6 +161,17 @@ def test_an_unhealthy_proxy_makes_every_health_check_fail(ports):
 
     assert answer.status == 503
     assert '"serviceProxyHealthy": false' in said
+
+
+def test_it_is_answered_where_node_ports_are_served_as_that_changes(ports):
+    port = free_port()
+    ports.put(load_balanced(port=port), endpoint_slice("web", ["10.244.0.2"]))
+    ports.here = Here(node="node1", nodeport_addresses=(ip_network("192.0.2.1"),))
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+        get(port)
+    ports.here = Here(node="node1", nodeport_addresses=(ip_network("127.0.0.0/8"),))
+
+    assert get(port)[0].status == 503
 
 
 def test_a_port_is_closed_with_its_service_and_follows_a_change(ports):
