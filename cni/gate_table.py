@@ -35,6 +35,14 @@ def _load(nft: Nft) -> None:
         raise CniError(Code.KERNEL_REFUSED, msg, f"remove them from the configuration: {error}") from error
 
 
+def restore(nft: Nft, wanted: Gate) -> None:
+    """Put back what is missing of a gate. The limits stay, whatever `wanted` says: nobody but the ADD knows them."""
+    guard = nft.element(GUARDS, gate.port_key(wanted.veth))
+    is_other = guard is not None and guard.value != wanted.check.verdict
+    replaced = _operations(DeleteElements, {GUARDS: [guard] if guard and is_other else []})
+    nft.commit([*replaced, *_operations(AddElements, wanted.elements())])
+
+
 def take_away(nft: Nft, owned: Gate) -> None:
     """Remove what a pod with these addresses may have in the table."""
     if nft.element(GUARDS, gate.port_key(owned.veth)):

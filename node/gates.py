@@ -78,5 +78,5 @@ class Gates:
             # The call that holds it may be taking the pod apart, or just has.
             if not is_held or leases.find(lease.claim.attachment) != lease:
                 return False
-            gate_table.put_up(nft, wanted)
+            gate_table.restore(nft, wanted)
             return True

@@ -30,9 +30,9 @@ def sync(node: PluginNode) -> int:
     return node.namespace.call(run)
 
 
-def is_sound(node: PluginNode, pod, answer) -> bool:
+def is_sound(node: PluginNode, pod, answer, **changes) -> bool:
     previous = {key: value for key, value in answer.items() if key != "exit"}
-    return node.call("CHECK", pod, prevResult=previous, **CHECKED) == {"exit": 0}
+    return node.call("CHECK", pod, prevResult=previous, **CHECKED, **changes) == {"exit": 0}
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,12 @@ def test_whole_gates_and_a_node_without_pods_are_left_alone(node, make_namespace
     assert sync(node) == 0
     node.call("ADD", make_namespace("pod"), **CHECKED)
     assert sync(node) == 0
+
+
+def test_limits_of_a_pod_whose_check_is_restored_stay(node, make_namespace):
+    pod = make_namespace("pod")
+    limited = {"runtimeConfig": {"bandwidth": {"egressRate": 8_000_000, "egressBurst": 8_000_000}}}
+    answer = node.call("ADD", pod, **limited)
+    assert not is_sound(node, pod, answer, **limited)
+    sync(node)
+    assert is_sound(node, pod, answer, **limited)

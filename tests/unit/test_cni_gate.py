@@ -2,11 +2,11 @@
 
 import pytest
 
-from cni import gate, gate_table
+from cni import gate, gate_table, wiring
 from dataplane.nft.fake import FakeNft
 from dataplane.nft.interface import LoadFailed
 from dataplane.nft.objects import DeleteElements, Limit
-from ipam.leases import FILE
+from ipam.leases import FILE, Leases
 from node.gates import Gates
 from tests.cni_node import FakeNode
 
@@ -171,3 +171,15 @@ def test_agent_connects_pods_without_a_check_where_none_is_possible(node):
 
 def test_agent_sees_that_checks_are_possible(node):
     assert Gates("net", node.directory, node.host()).are_possible()
+
+
+def test_what_is_restored_keeps_its_limits(node):
+    answer = node.call("ADD", node.pod("web"), **LIMITED)
+    [guard], before = node.gates.elements("guards"), node.gates.elements("to-pods")
+    assert guard.value.kind == "accept"
+    with Leases(node.directory) as leases:
+        [lease] = leases.of("net")
+    gate_table.restore(node.gates, wiring.gate(lease, gate.Check.SOURCE))
+    [guard] = node.gates.elements("guards")
+    assert (guard.value.chain, node.gates.elements("to-pods")) == ("check-source", before)
+    assert node.gated() == {answer["interfaces"][1]["name"]}
