@@ -5,6 +5,7 @@ Everything is below --data-dir: the store, the certificates, the token, and admi
 
 import contextlib
 import ipaddress
+import itertools
 import logging
 import resource
 import signal
@@ -118,10 +119,20 @@ class _Address(click.ParamType[Address]):
 )
 def main(log_level: str, *, grace: float, eviction: float, **flags: object) -> None:
     _log_to_stderr(log_level)
+    settings = Settings(patience=Patience(grace=grace, eviction=eviction), **flags)  # type: ignore[arg-type]
+    _refuse_overlap(settings)
     try:
-        run(Settings(patience=Patience(grace=grace, eviction=eviction), **flags))  # type: ignore[arg-type]
+        run(settings)
     except (StoreUnavailable, CertificatesDamaged, listening.CannotListen, PoolTooSmall, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def _refuse_overlap(settings: Settings) -> None:
+    for pods, services in itertools.product(settings.cluster_cidrs, settings.service_cidrs):
+        if pods.version == services.version and pods.overlaps(services):
+            raise click.UsageError(
+                f"--service-cidr {services} overlaps --cluster-cidr {pods}: choose networks that do not"
+            )
 
 
 def run(settings: Settings) -> None:

@@ -255,6 +255,9 @@ BAD_FLAGS = [
     (("--listen", "fd:1"), "--listen fd:1"),
     (("--listen", "192.0.2.77:6443"), "Cannot assign requested address"),
     (("--cluster-cidr", "10.244.0.0/99"), "10.244.0.0/99"),
+    (("--cluster-cidr", "10.244.0.0/16,10.245.0.0/16"), "one network of each family is enough"),
+    (("--service-cidr", "10.96.0.0/16,fd00::1/112"), "has host bits set"),
+    (("--service-cidr", "10.244.96.0/24"), "overlaps --cluster-cidr 10.244.0.0/16"),
     (("--service-cidr", "10.96.0.0/32"), "10.96.0.0/32"),
     (("--advertise-address", "here"), "here"),
 ]
