@@ -1,8 +1,9 @@
 """`podwire affinity`: which clients podwire-proxy keeps at which endpoint, and how to let them go."""
 
+import contextlib
 import errno
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import click
@@ -37,7 +38,8 @@ def affinity() -> None:
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 def list_clients(*, service: str, client: str, is_json: bool) -> None:
     """List clients, their endpoints, and how long they are still kept without a new connection."""
-    found = [kept for _, kept in _found(service, client)]
+    with _tables() as tables:
+        found = [kept for nft in tables for kept in _chosen(nft, service, client)]
     if is_json:
         click.echo(json.dumps([_as_json(kept) for kept in found], indent=2))
         return
@@ -58,28 +60,24 @@ def remove_clients(*, service: str, client: str, is_all: bool) -> None:
     """Let clients go: the next connection of each takes its turn. Connections there are go on."""
     if not (service or client or is_all):
         raise click.UsageError("name a --service or a --client, or say --all")
-    entries: dict[Family, list[Element]] = {}
-    for family, kept in _found(service, client):
-        entries.setdefault(family, []).append(kept.entry)
-    with shown(Console(stderr=True)):
-        removed = sum(_remove(_table_of(family), elements) for family, elements in entries.items())
+    with _tables() as tables:
+        removed = sum(_remove(nft, [kept.entry for kept in _chosen(nft, service, client)]) for nft in tables)
     click.echo(f"{removed} let go")
 
 
-def _found(service: str, client: str) -> list[tuple[Family, KeptClient]]:
+@contextlib.contextmanager
+def _tables() -> Iterator[tuple[Nft, ...]]:
+    """The tables of this network namespace, there or not."""
+    first, *others = (Table(family, layout.TABLE) for family in _FAMILIES)
+    with shown(Console(stderr=True)), LinuxNft(first) as nft:
+        yield (nft, *map(nft.beside, others))
+
+
+def _chosen(nft: Nft, service: str, client: str) -> list[KeptClient]:
     try:
-        with shown(Console(stderr=True)):
-            return [
-                (family, kept)
-                for family in _FAMILIES
-                for kept in kept_clients.chosen(_kept(_table_of(family)), service=service, client=client)
-            ]
+        return kept_clients.chosen(_kept(nft), service=service, client=client)
     except InvalidClient as error:
         raise click.BadParameter(str(error), param_hint="--client") from error
-
-
-def _table_of(family: Family) -> Nft:
-    return LinuxNft(Table(family, layout.TABLE))
 
 
 def _kept(nft: Nft) -> list[KeptClient]:
@@ -93,6 +91,8 @@ def _kept(nft: Nft) -> list[KeptClient]:
 
 def _remove(nft: Nft, entries: Sequence[Element]) -> int:
     """How many were still there."""
+    if not entries:
+        return 0
     try:
         nft.commit([DeleteElements(layout.AFFINITY, tuple(entries))])
     except TransactionFailed as error:

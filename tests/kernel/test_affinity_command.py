@@ -1,6 +1,6 @@
 """`podwire affinity` on a node: it says what the kernel remembers, and what it lets go is placed anew.
 
-The node, its pods and the clients are those of tests/service_node.py, with the addresses of both families.
+The node, its pods and the clients are those of tests/service_node.py.
 """
 
 import json
@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner, Result
 
+from cli.affinity import affinity
 from tests import service_node
 from tests.address_plan import IPV4
+from tests.namespaces import Namespace
 from tests.service_node import OUTSIDE, PODS, ServiceNode
 from tests.services import endpoint_slice, service
 
@@ -31,8 +34,14 @@ def node(shared: ServiceNode) -> Iterator[ServiceNode]:
     shared.clear()
 
 
+def invoke(node: Namespace, *arguments: str) -> Result:
+    return node.call(lambda: CliRunner().invoke(affinity, arguments, prog_name="podwire affinity"))
+
+
 def run(node: ServiceNode, *arguments: str) -> str:
-    return node.node.run(sys.executable, "-m", "cli", "affinity", *arguments)
+    done = invoke(node.node, *arguments)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def test_clients_are_listed_with_their_service_port_endpoint_and_time(node):
@@ -64,11 +73,20 @@ def test_all_clients_are_let_go_at_once(node):
 
 
 def test_letting_go_needs_to_be_told_whom(node):
-    with pytest.raises(AssertionError, match="name a --service or a --client"):
-        run(node, "rm")
-    with pytest.raises(AssertionError, match="must be an IP address"):
-        run(node, "ls", "--client", "web")
+    for arguments, complaint in ((["rm"], "name a --service or a --client"), (["ls", "--client", "web"], "IP address")):
+        refused = invoke(node.node, *arguments)
+        assert refused.exit_code == 2
+        assert complaint in refused.output
 
 
 def test_where_no_proxy_ran_nobody_is_kept(make_namespace):
-    assert make_namespace("bare").run(sys.executable, "-m", "cli", "affinity", "ls") == "no client is kept\n"
+    bare = make_namespace("bare")
+
+    assert invoke(bare, "ls").stdout == "no client is kept\n"
+    assert invoke(bare, "rm", "--all").stdout == "0 let go\n"
+
+
+def test_it_is_a_command_of_podwire(node):
+    node.ask("client", WEB)
+
+    assert PODS["client"] in node.node.run(sys.executable, "-m", "cli", "affinity", "ls")

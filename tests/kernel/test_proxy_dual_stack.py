@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dataplane.errors import NotFound
 from dataplane.nft.linux import LinuxNft
 from proxy import layout
 from tests import service_node
@@ -69,7 +70,10 @@ class Cluster:
     def targets(self, family: str) -> set[str]:
         """The pods that are endpoints in a family's table."""
         nft: LinuxNft = self.nfts[family]
-        elements = nft.elements(layout.ENDPOINTS) if nft.table_exists() else ()
+        try:
+            elements = nft.elements(layout.ENDPOINTS)
+        except NotFound:
+            elements = ()
         addresses = {ip_address(address).packed: name for name, address in PLANS[family].pods.items()}
         return {name for element in elements if (name := addresses.get(element.value[:-4]))}
 
