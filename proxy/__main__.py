@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,7 @@ def main(*, config: Path | None, write_config_to: Path | None, init_only: bool, 
     if write_config_to:
         _write(configuration, write_config_to)
         return
-    _configure_logging(configuration.logging.verbosity)
-    for field, reason in remarks:
-        log.warning("ignored", field=field, reason=reason)
+    _speak(configuration, remarks)
     if init_only:
         conntrack_sysctls.apply(configuration.conntrack)
         return
@@ -68,7 +66,7 @@ def main(*, config: Path | None, write_config_to: Path | None, init_only: bool, 
         if cleanup:
             _clean_up()
         else:
-            _serve(configuration, file)
+            _serve(configuration, lambda: _changed(file, values) if file else None)
 
 
 def _file(config: Path | None) -> ConfigurationFile | None:
@@ -109,42 +107,71 @@ def _clean_up() -> None:
     click.echo("\n".join(f"removed table {table}" for table in removed) or "nothing to remove")
 
 
-def _serve(configuration: KubeProxyConfiguration, file: ConfigurationFile | None) -> None:
-    """Serve until a signal, or until the file says something else."""
+def _speak(configuration: KubeProxyConfiguration, remarks: Iterable[tuple[str, str]]) -> None:
+    _configure_logging(configuration.logging.verbosity)
+    for field, reason in remarks:
+        log.warning("ignored", field=field, reason=reason)
+
+
+def _changed(file: ConfigurationFile, values: Mapping[str, Any]) -> KubeProxyConfiguration | None:
+    """What the file says, if that is something else than before and can be meant."""
+    if not file.is_another():
+        return None
+    try:
+        configuration, remarks = _configuration(file, values)
+        _connection(configuration.client_connection.kubeconfig)
+    except click.ClickException as error:
+        log.warning("the configuration changed to what cannot be; the proxy goes on as it is", error=error.message)
+        return None
+    _speak(configuration, remarks)
+    return configuration
+
+
+def _serve(configuration: KubeProxyConfiguration, changed: Callable[[], KubeProxyConfiguration | None]) -> None:
+    """Serve until a signal; begin anew when another configuration is there."""
     # What is built here stays: looking for cycles in it again and again is a third of the time of a large start.
     gc.set_threshold(100_000, 50, 1000)
     stop = _signalled()
+    wanted: KubeProxyConfiguration | None = configuration
+    while wanted:
+        with _serving(wanted):
+            wanted = _await_end(stop, changed)
+
+
+def _await_end(
+    stop: threading.Event, changed: Callable[[], KubeProxyConfiguration | None]
+) -> KubeProxyConfiguration | None:
+    """Return when this configuration's time is over: with the next one, or with none at a signal."""
+    while not stop.wait(LOOK_SECONDS):
+        if configuration := changed():
+            log.info("the configuration changed; beginning anew with it")
+            return configuration
+    return None
+
+
+@contextlib.contextmanager
+def _serving(configuration: KubeProxyConfiguration) -> Iterator[None]:
+    """Serve meanwhile."""
     node = (configuration.hostname_override or socket.gethostname()).strip().lower()
     connection = _connection(configuration.client_connection.kubeconfig)
     _set_oom_score(configuration.oom_score_adj)
     conntrack_sysctls.apply(configuration.conntrack)
-    proxy = Proxy(
-        Client(connection, "podwire-proxy"),
-        _tables(),
-        Conntrack(),
-        here.settings(configuration, node),
-        probe=TcpProbe(),
-    )
-    proxy.metrics.add(ConnectionMetrics({FAMILIES[nft.table.family]: nft for nft in _tables()}, proxy.served))
-    servers = _servers(configuration, proxy)
-    log.info("proxy started", node=node, server=connection.server)
-    proxy.start()
-    is_outdated = _await_end(stop, file)
-    for server in servers:
-        server.stop()
-    proxy.stop()
+    with contextlib.ExitStack() as kernel:
+        tables, counters = _tables(kernel), _tables(kernel)
+        conntrack, probe = Conntrack(), TcpProbe()
+        kernel.callback(conntrack.close)
+        kernel.callback(probe.close)
+        settings = here.settings(configuration, node)
+        proxy = Proxy(Client(connection, "podwire-proxy"), tables, conntrack, settings, probe=probe)
+        proxy.metrics.add(ConnectionMetrics({FAMILIES[nft.table.family]: nft for nft in counters}, proxy.served))
+        servers = _servers(configuration, proxy)
+        log.info("proxy started", node=node, server=connection.server)
+        proxy.start()
+        yield
+        for server in servers:
+            server.stop()
+        proxy.stop()
     log.info("proxy stopped; the table stays")
-    if is_outdated:
-        raise SystemExit(1)  # as kube-proxy's: also those who restart only what failed start it anew
-
-
-def _await_end(stop: threading.Event, file: ConfigurationFile | None) -> bool:
-    """Return when the proxy is to end; True if that is because it is configured otherwise now."""
-    while not stop.wait(LOOK_SECONDS if file else None):
-        if file and file.is_another():
-            log.info("the configuration changed: ending, to be started with it", file=str(file.path))
-            return True
-    return False
 
 
 def _servers(configuration: KubeProxyConfiguration, proxy: Proxy) -> list[PersistentServer]:
@@ -163,10 +190,10 @@ def _servers(configuration: KubeProxyConfiguration, proxy: Proxy) -> list[Persis
     return servers
 
 
-def _tables() -> list[LinuxNft]:
-    """A table for each address family, with one socket for all."""
+def _tables(kernel: contextlib.ExitStack) -> list[LinuxNft]:
+    """A table for each address family, with one socket for all, which `kernel` closes."""
     first, *others = (Table(family, TABLE) for family in supported.families())
-    nft = LinuxNft(first)
+    nft = kernel.enter_context(LinuxNft(first))
     return [nft, *map(nft.beside, others)]
 
 
