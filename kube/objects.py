@@ -49,6 +49,7 @@ class ServiceMeta(ObjectMeta, frozen=True):
     """A Service's metadata. Go writes no annotations as null."""
 
     annotations: ServiceAnnotations | None = None
+    creation_timestamp: str = ""
 
 
 class Condition(Wire, frozen=True):

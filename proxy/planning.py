@@ -109,6 +109,11 @@ class Planner:
     def names(self) -> Iterable[ServiceName]:
         return self._source.names()
 
+    def precedence(self, name: ServiceName) -> tuple[str, ServiceName]:
+        """Whose turn it is to claim: the older one's, as the API dates it, or a new Service could take over at a restart."""
+        service = self._source.service(name)
+        return service.metadata.creation_timestamp if service else "", name
+
     def look(self) -> bool:
         """Take in what became of the node. True if Services need something else because of it."""
         before, self.here = self.here, self._look()

@@ -137,10 +137,10 @@ class Syncer:
         """Make the table anew, in transactions of limited size; what the cluster itself rests on comes first."""
         self._writer.begin()
         failures: Failures = {}
-        for some in _portions(names):
+        for some in _portions(sorted(names, key=self._planner.precedence)):
             drafts, unclaimed = self._drafts(some, found=None)
             failures |= unclaimed | self._write_against(states.empty(), drafts)
-        for some in _portions(self._served.keys() - names):
+        for some in _portions(sorted(self._served.keys() - names)):
             failures |= self._write_against(states.empty(), self._as_they_are(some))
         return failures
 
@@ -181,7 +181,7 @@ class Syncer:
         return self._write(rebased, allowed=len(rebased))
 
     def _drafts(self, names: Iterable[ServiceName], *, found: State | None) -> tuple[list[Draft], Failures]:
-        drafts = [self._draft(name, found) for name in sorted(names)]
+        drafts = [self._draft(name, found) for name in sorted(names, key=self._planner.precedence)]
         failures: Failures = {}
         self._cluster_ips.leave(drafts)
         for draft in drafts:
@@ -253,7 +253,7 @@ class Syncer:
 def _portions(names: Iterable[ServiceName]) -> Iterator[list[ServiceName]]:
     """Services as many at a time as one transaction takes; first those that others need to find anything."""
     by_need: dict[bool, list[ServiceName]] = {True: [], False: []}
-    for name in sorted(names):
+    for name in names:
         by_need[_is_needed_by_all(name)].append(name)
     for some in by_need.values():
         for start in range(0, len(some), _PORTION):

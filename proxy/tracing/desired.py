@@ -44,7 +44,7 @@ def desired(source: Source, here: Here, ruleset: Ruleset, family: Family) -> Des
     claims = ClusterIPs()
     drafts: list[Draft] = []
     not_served: dict[ServiceName, Exception] = {}
-    for name in sorted(source.names()):
+    for name in sorted(source.names(), key=planner.precedence):
         try:
             draft = planner.draft(name, NOT_SERVED)
         except InvalidService as error:
