@@ -129,6 +129,31 @@ def test_a_client_whose_endpoint_goes_is_kept_at_another_at_once(node):
     assert first not in answered
 
 
+def test_no_connection_of_a_kept_client_fails_while_its_endpoints_come_and_go(node):
+    """Several at once all the time, so that some find an entry that another is just replacing."""
+    put(node, "a", "b", "c")
+    stop, failures, answered = threading.Event(), [], []
+
+    def connect(address: str, port: int) -> None:
+        while not stop.is_set():
+            try:
+                answered.append(ask(address, port))
+            except OSError as error:
+                failures.append(repr(error))
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(node.inside, "client", functools.partial(connect, *front)) for front in fronts(node)]
+        for number in range(60):
+            put(node, *("ab", "bc", "c", "ca", "b")[number % 5], external=("Cluster", "Local")[number % 2])
+            seen = len(answered)
+            eventually(lambda seen=seen: len(answered) > seen + 4 or failures)
+        stop.set()
+        for client in clients:
+            client.result()
+
+    assert failures == []
+
+
 def test_a_client_stays_when_endpoints_come_and_the_proxy_restarts(node):
     put(node, "a")
     meet(node, "client")
@@ -216,11 +241,11 @@ def test_more_than_65535_clients_are_remembered(node):
     put(node, "a", "b", "c")
     first = meet(node, "client")
     (kept,) = node.nft.elements(layout.AFFINITY)
-    others = tuple(Element(client + kept.key[-4:], kept.value, timeout=600_000) for client in clients(node, 70_000))
+    others = tuple(Element(client + kept.key[-4:], kept.value, timeout=600_000) for client in clients(node, 66_000))
     node.nft.commit([AddElements(layout.AFFINITY, others)])
     late = meet(node, "outside")
 
-    assert len(node.nft.elements(layout.AFFINITY)) == 70_002
+    assert len(node.nft.elements(layout.AFFINITY)) == 66_002
     assert meets(node, "outside", 4) == {late}
     assert meets(node, "client", 4) == {first}
 
