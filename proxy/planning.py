@@ -16,11 +16,12 @@ from kube import objects
 from proxy import layout, model, render, restart, topology, turns
 from proxy import state as states
 from proxy.here import Here
-from proxy.identities import NOBODY, Assignment, Identities
+from proxy.identities import NOBODY, Assignment, Identities, NumbersExhausted
 from proxy.model import (
     Address,
     Endpoint,
     Family,
+    InvalidService,
     Network,
     Scope,
     ServiceName,
@@ -181,10 +182,11 @@ class Planner:
     ) -> Mapping[Scope, Assignment]:
         """An endpoint has one id, whichever scopes it is in: clients are kept at it whatever frontend they come by."""
         old = {scope: known.get(AssignmentName(port.name, scope), NOBODY) for scope in _SCOPES}
-        ids = self._identities.identify(
-            {member.target: member.id for assignment in old.values() for member in assignment.members},
-            itertools.chain(*orders.values()),
-        )
+        given = {member.target: member.id for assignment in old.values() for member in assignment.members}
+        try:
+            ids = self._identities.identify(given, itertools.chain(*orders.values()))
+        except NumbersExhausted as error:
+            raise InvalidService(port.name.service, "spec.ports", port.name.port, str(error)) from error
         # Else the first client of every node would go to the same endpoint.
         start = zlib.crc32(f"{self._node} {port.name}".encode())
         return {

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.identities import NOBODY, Assignment, Identities, Member, Numbers, NumbersExhausted
-from proxy.model import Target
+from proxy.model import InvalidService, Target
+from proxy.planning import NOT_SERVED, Planner
+from tests.services import World, endpoint_slice, named, service
 
 IDS, SHARE = range(100, 200), 10
 POSITIONS = range(1, 50)
@@ -118,6 +120,19 @@ def test_a_share_given_back_comes_up_again_after_all_others(identities):
     shares = [min(identify(identities, NOBODY, targets(n)).ids) // SHARE for n in range(10)]
 
     assert shares == [11, 12, 13, 14, 15, 16, 17, 18, 19, 10]
+
+
+def test_a_service_for_which_no_ids_are_left_costs_nobody_else_anything():
+    world = World()
+    for number in range(3):
+        world.put(service(f"s{number}", f"10.96.0.{number}"), endpoint_slice(f"s{number}", ["10.244.0.2"]))
+    planner = Planner(world, node="node1", family="IPv4")
+    planner._identities = Identities(range(100, 120), POSITIONS, share=SHARE)
+    planner.draft(named("s0"), NOT_SERVED)
+    planner.draft(named("s1"), NOT_SERVED)
+
+    with pytest.raises(InvalidService, match=r"default/s2: spec.ports 'http': no 1 consecutive numbers are free"):
+        planner.draft(named("s2"), NOT_SERVED)
 
 
 # --- assignments
