@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from dataplane import netns
+from dataplane import bridge_netfilter, netns
 from dataplane.errors import DataplaneError
 from dataplane.nft.linux import LinuxNft
 from dataplane.nft.objects import Family, Table
@@ -96,6 +96,10 @@ def owner_of_namespaces(name: str) -> Path | None:
 
 def bring_up(lab: Lab, existing: Lab | None, progress: Progress) -> Outcome:
     """Make the lab whole, or grow `existing` into it. The caller holds the lab's lock. Raises StepError."""
+    if not bridge_netfilter.load():
+        raise LabError(
+            "Services need the kernel module br_netfilter, which cannot be loaded", "Run: modprobe br_netfilter"
+        )
     old = existing.node_count if existing is not None else 0
     work = _BringUp(lab, frozenset(node.name for node in lab.nodes[old:]), progress)
     work.run()

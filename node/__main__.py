@@ -15,6 +15,7 @@ import structlog
 from cni import service
 from cni.host import linux_host, loaded_texts
 from cni.loaded_texts import LoadedTexts
+from dataplane import bridge_netfilter
 from dataplane.errors import DataplaneError
 from dataplane.netlink.monitor import Monitor
 from dataplane.netlink.objects import Address
@@ -109,6 +110,8 @@ def _connection(kubeconfig: Path | None) -> Connection:
 def _run(connection: Connection, settings: Settings) -> None:
     stop = _signalled()
     doors, monitor = _doors()
+    if not bridge_netfilter.load():
+        log.error("pods of this node do not reach each other through Services; run: modprobe br_netfilter")
     agent = Agent(lambda: Client(connection, user_agent="podwire-node"), settings, doors, monitor)
     # The socket first: pods can be wired and unwired without the API server.
     cni_service = _serve(settings.paths.socket)

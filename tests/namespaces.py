@@ -5,6 +5,7 @@ Built on iproute2 and raw setns, not on podwire's own dataplane, so that a test 
 
 import contextlib
 import ctypes
+import functools
 import os
 import secrets
 import subprocess
@@ -68,6 +69,7 @@ class Namespace:
 @contextlib.contextmanager
 def namespace(label: str = "ns") -> Iterator[Namespace]:
     """A fresh namespace with loopback up; removed with every process in it at the end."""
+    _show_bridged_packets_to_netfilter()
     made = Namespace(f"pwt-{label}-{secrets.token_hex(4)}")
     subprocess.run(["ip", "netns", "add", made.name], check=True)
     try:
@@ -75,6 +77,17 @@ def namespace(label: str = "ns") -> Iterator[Namespace]:
         yield made
     finally:
         remove(made)
+
+
+@functools.cache
+def _show_bridged_packets_to_netfilter() -> None:
+    """Debian's kernels do so only with a module; the machine's own bridges stay as they were."""
+    if os.path.exists("/proc/sys/net/bridge"):
+        return
+    subprocess.run(["modprobe", "br_netfilter"], check=True)
+    for switch in ("iptables", "ip6tables"):
+        with open(f"/proc/sys/net/bridge/bridge-nf-call-{switch}", "w") as file:
+            file.write("0")
 
 
 def remove(made: Namespace) -> None:
