@@ -11,30 +11,23 @@ API server's process lives in the machine's namespace, where kubectl is typed; i
 A lab's name has no hyphen: the namespaces of `a` and of `a-b` could not be told apart.
 """
 
-import itertools
 import re
 import zlib
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from ipam import cidrs
 from ipam.address import Network
-from lab import machine
+from lab import machine, networks
 from lab.errors import OptionError
 
 Runtime = Literal["processes", "containerd"]
 
 DEFAULT_NODES: Final = 3
 MAX_NODES: Final = 64
-CLUSTER_CIDR: Final = IPv4Network("10.244.0.0/16")
-SERVICE_CIDR: Final = IPv4Network("10.96.0.0/16")
-CLUSTER_CIDR6: Final = IPv6Network("fd00:10:244::/56")
-SERVICE_CIDR6: Final = IPv6Network("fd00:10:96::/112")
-UNDERLAY: Final = IPv4Network("172.30.0.0/24")
 GATEWAY: Final = IPv4Interface("172.30.0.1/24")
-UNDERLAY6: Final = IPv6Network("fd00:172:30::/64")
 GATEWAY6: Final = IPv6Interface("fd00:172:30::1/64")
 API_PORT: Final = 6443
 _API_PORTS: Final = 4000
@@ -43,7 +36,6 @@ UPLINK: Final = "eth0"
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{0,11}")
 _FIRST_NODE_HOST: Final = 10
-_POD_CIDR_PREFIX: Final = {4: 24, 6: 64}
 _LONGEST_SOCKET_PATH: Final = 107  # struct sockaddr_un: sun_path[108], with its terminating zero
 
 
@@ -94,8 +86,8 @@ class Lab:
     directory: Path
     node_count: int
     api_port: int
-    cluster_cidrs: tuple[Network, ...] = (CLUSTER_CIDR,)  # IPv4, and then IPv6 in a dual-stack lab
-    service_cidrs: tuple[Network, ...] = (SERVICE_CIDR,)
+    cluster_cidrs: tuple[Network, ...] = (networks.CLUSTER_CIDR,)  # IPv4, and then IPv6 in a dual-stack lab
+    service_cidrs: tuple[Network, ...] = (networks.SERVICE_CIDR,)
     runtime: Runtime = "processes"
 
     @property
@@ -113,7 +105,7 @@ class Lab:
 
     def _node(self, number: int) -> NodePlan:
         name = f"node{number}"
-        address = IPv4Interface((UNDERLAY[_FIRST_NODE_HOST + number], UNDERLAY.prefixlen))
+        address = IPv4Interface((networks.UNDERLAY[_FIRST_NODE_HOST + number], networks.UNDERLAY.prefixlen))
         return NodePlan(
             name=name,
             namespace=f"{self.namespace}-{name}",
@@ -124,7 +116,9 @@ class Lab:
 
     def _address6(self, number: int) -> IPv6Interface:
         """The digits of the node's IPv4 address, read as hexadecimal: both look alike."""
-        return IPv6Interface((UNDERLAY6[int(str(_FIRST_NODE_HOST + number), 16)], UNDERLAY6.prefixlen))
+        return IPv6Interface(
+            (networks.UNDERLAY6[int(str(_FIRST_NODE_HOST + number), 16)], networks.UNDERLAY6.prefixlen)
+        )
 
     @property
     def kubeconfig(self) -> Path:
@@ -290,7 +284,7 @@ def validate(lab: Lab) -> Lab:
     validate_name(lab.name)
     if not 1 <= lab.node_count <= MAX_NODES:
         raise OptionError("--nodes", lab.node_count, f"a lab has 1 to {MAX_NODES} nodes")
-    _validate_networks(lab)
+    networks.validate(lab.cluster_cidrs, lab.service_cidrs, lab.node_count)
     node = lab.nodes[-1]
     # Beside its socket containerd makes another one.
     longest = f"{node.containerd_socket}.ttrpc" if lab.runtime == "containerd" else str(node.socket)
@@ -302,32 +296,3 @@ def validate(lab: Lab) -> Lab:
             "choose a shorter folder",
         )
     return lab
-
-
-def _validate_networks(lab: Lab) -> None:
-    _validate_families(lab)
-    for network in lab.cluster_cidrs:
-        prefix = _POD_CIDR_PREFIX[network.version]
-        if network.prefixlen > prefix or 2 ** (prefix - network.prefixlen) < lab.node_count:
-            raise OptionError("--cluster-cidr", network, f"each of the {lab.node_count} nodes needs a /{prefix} of it")
-    pairs: tuple[tuple[str, tuple[Network, ...], tuple[Network, ...]], ...] = (
-        ("--cluster-cidr", lab.cluster_cidrs, (UNDERLAY, UNDERLAY6)),
-        ("--service-cidr", lab.service_cidrs, (UNDERLAY, UNDERLAY6)),
-        ("--service-cidr", lab.service_cidrs, lab.cluster_cidrs),
-    )
-    for option, networks, others in pairs:
-        for network, other in itertools.product(networks, others):
-            if network.version == other.version and network.overlaps(other):
-                raise OptionError(option, network, f"it overlaps {other}: choose networks that do not")
-
-
-def _validate_families(lab: Lab) -> None:
-    for option, networks in (("--cluster-cidr", lab.cluster_cidrs), ("--service-cidr", lab.service_cidrs)):
-        if networks[0].version != 4:
-            raise OptionError(option, cidrs.spell(networks), "the first family of a lab is IPv4: write IPV4,IPV6")
-    if len(lab.cluster_cidrs) != len(lab.service_cidrs):
-        raise OptionError(
-            "--service-cidr",
-            cidrs.spell(lab.service_cidrs),
-            f"it must be of the same families as --cluster-cidr {cidrs.spell(lab.cluster_cidrs)}",
-        )

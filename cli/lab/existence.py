@@ -12,7 +12,7 @@ from cli import demo
 from cli.lab.options import NAME, RUNTIME, STATE_ROOT, Networks, console, needs_root
 from cli.steps import ConsoleProgress
 from ipam.address import Network
-from lab import bring_up, plan, spelling, state, take_down
+from lab import bring_up, networks, plan, spelling, state, take_down
 from lab import kubectl as real_kubectl
 from lab.errors import LabError, OptionError
 from lab.plan import Lab
@@ -28,13 +28,16 @@ _NOTHING_ASKED: Mapping[str, tuple[Network, ...]] = MappingProxyType({})
 )
 @click.option("--dual-stack", is_flag=True, help="Of a new lab: IPv6 beside IPv4, for pods, Services and nodes.")
 @click.option(
-    "--cluster-cidr", "pods", type=Networks(), help=f"Of a new lab: pods; {plan.CLUSTER_CIDR}[,{plan.CLUSTER_CIDR6}]."
+    "--cluster-cidr",
+    "pods",
+    type=Networks(),
+    help=f"Of a new lab: pods; {networks.CLUSTER_CIDR}[,{networks.CLUSTER_CIDR6}].",
 )
 @click.option(
     "--service-cidr",
     "services",
     type=Networks(),
-    help=f"Of a new lab: Services; {plan.SERVICE_CIDR}[,{plan.SERVICE_CIDR6}].",
+    help=f"Of a new lab: Services; {networks.SERVICE_CIDR}[,{networks.SERVICE_CIDR6}].",
 )
 @RUNTIME
 @needs_root
@@ -49,16 +52,16 @@ def up(  # noqa: PLR0913 - one per option
     services: tuple[Network, ...] | None,
 ) -> None:
     """Bring a lab up. On a lab that runs: repair it."""
-    second = (plan.CLUSTER_CIDR6, plan.SERVICE_CIDR6) if dual_stack else (None, None)
+    second = (networks.CLUSTER_CIDR6, networks.SERVICE_CIDR6) if dual_stack else (None, None)
     asked = {
-        option: _with_second(networks, beside)
-        for option, networks, beside in (("--cluster-cidr", pods, second[0]), ("--service-cidr", services, second[1]))
-        if networks
+        option: _with_second(given, beside)
+        for option, given, beside in (("--cluster-cidr", pods, second[0]), ("--service-cidr", services, second[1]))
+        if given
     }
     wanted = replace(
         wanted_lab(name, state_root),
-        cluster_cidrs=asked.get("--cluster-cidr", _with_second((plan.CLUSTER_CIDR,), second[0])),
-        service_cidrs=asked.get("--service-cidr", _with_second((plan.SERVICE_CIDR,), second[1])),
+        cluster_cidrs=asked.get("--cluster-cidr", _with_second((networks.CLUSTER_CIDR,), second[0])),
+        service_cidrs=asked.get("--service-cidr", _with_second((networks.SERVICE_CIDR,), second[1])),
         runtime=runtime or "processes",
     )
     existing = state.load_directory(wanted.directory)
@@ -81,8 +84,8 @@ def _refuse_other_runtime(existing: Lab | None, runtime: plan.Runtime | None) ->
         )
 
 
-def _with_second(networks: tuple[Network, ...], second: Network | None) -> tuple[Network, ...]:
-    return (*networks, second) if second and len(networks) == 1 else networks
+def _with_second(first: tuple[Network, ...], second: Network | None) -> tuple[Network, ...]:
+    return (*first, second) if second and len(first) == 1 else first
 
 
 def wanted_lab(name: str, state_root: Path) -> Lab:

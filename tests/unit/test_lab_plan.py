@@ -14,11 +14,11 @@ import api.__main__
 import lab.runner.__main__
 import node.__main__
 import proxy.__main__
-from lab import plan
+from lab import networks, plan
 from lab.errors import OptionError
 from lab.plan import Lab
 
-SERVICES = {"service_cidrs": (plan.SERVICE_CIDR, plan.SERVICE_CIDR6)}
+SERVICES = {"service_cidrs": (networks.SERVICE_CIDR, networks.SERVICE_CIDR6)}
 LAB = Lab(name="blue", directory=Path("/var/lib/podwire/labs/blue"), node_count=3, api_port=6443)
 PROGRAMS = {
     "api": api.__main__.main,
@@ -38,7 +38,7 @@ def test_nodes_have_names_namespaces_and_addresses_in_order():
 
 
 def test_in_a_dual_stack_lab_both_addresses_of_a_node_look_alike():
-    dual = plan.validate(replace(LAB, cluster_cidrs=(plan.CLUSTER_CIDR, plan.CLUSTER_CIDR6), **SERVICES))
+    dual = plan.validate(replace(LAB, cluster_cidrs=(networks.CLUSTER_CIDR, networks.CLUSTER_CIDR6), **SERVICES))
     assert IPv6Interface("fd00:172:30::11/64") == dual.nodes[0].address6
     assert all(each.address6 is None for each in LAB.nodes)
 
@@ -48,7 +48,7 @@ def test_the_largest_lab_fits_its_underlay():
 
     addresses = {each.address for each in largest.nodes}
     assert len(addresses) == plan.MAX_NODES
-    assert all(address.ip in plan.UNDERLAY for address in addresses)
+    assert all(address.ip in networks.UNDERLAY for address in addresses)
 
 
 def test_no_two_nodes_share_a_folder_or_a_socket():
@@ -99,9 +99,9 @@ def test_a_node_count_out_of_range_is_refused(count):
         ("--cluster-cidr", {"cluster_cidrs": (IPv4Network("172.16.0.0/12"),)}),
         ("--service-cidr", {"service_cidrs": (IPv4Network("172.30.0.128/25"),)}),
         ("--service-cidr", {"service_cidrs": (IPv4Network("10.244.128.0/20"),)}),
-        ("--cluster-cidr", {"cluster_cidrs": (plan.CLUSTER_CIDR, IPv6Network("fd00:1::/63")), **SERVICES}),
-        ("--cluster-cidr", {"cluster_cidrs": (plan.CLUSTER_CIDR, IPv6Network("fd00:172::/32")), **SERVICES}),
-        ("--cluster-cidr", {"cluster_cidrs": (plan.CLUSTER_CIDR6, plan.CLUSTER_CIDR), **SERVICES}),
+        ("--cluster-cidr", {"cluster_cidrs": (networks.CLUSTER_CIDR, IPv6Network("fd00:1::/63")), **SERVICES}),
+        ("--cluster-cidr", {"cluster_cidrs": (networks.CLUSTER_CIDR, IPv6Network("fd00:172::/32")), **SERVICES}),
+        ("--cluster-cidr", {"cluster_cidrs": (networks.CLUSTER_CIDR6, networks.CLUSTER_CIDR), **SERVICES}),
         ("--service-cidr", SERVICES),
     ],
     ids=[
