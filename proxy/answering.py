@@ -66,6 +66,8 @@ def fronts(
 ) -> Mapping[Front, Answering]:
     """Who answers at each of a Service's ways in whose connections are looked after. Raises InvalidService."""
     drain, known = _drain(service), tuple(slices)
+    if drain is None and all(port.protocol != "UDP" for port in service.spec.ports):
+        return {}  # most Services of a large cluster
     found: dict[Front, Answering] = {}
     for port in model.service_ports(service, family):
         protocol = layout.PROTOCOL_NUMBERS[port.name.protocol]
