@@ -4,7 +4,7 @@ Most of it is rules in node.nft, so a node that changes its address costs one sm
 zone and addresses take part in what a Service needs.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
@@ -82,7 +82,7 @@ def look(
         pod_cidrs=() if settings.pod_interface else _of(pods, version),
         pod_interface=settings.pod_interface,
         nodeport_addresses=_nodeport_addresses(settings, addresses, version),
-        service_cidrs=_of(_networks(cidr for given in service_cidrs for cidr in given.spec.cidrs), version),
+        service_cidrs=_of(_service_networks(service_cidrs), version),
         masquerade_all=settings.masquerade_all,
         localhost_node_ports=settings.localhost_node_ports,
     )
@@ -111,6 +111,12 @@ def _nodeport_addresses(settings: Settings, addresses: tuple[Address, ...], vers
         return tuple(ip_network(address) for address in addresses[:1])
     # kube-proxy: a family that the list does not speak of has all its addresses.
     return _of(settings.nodeport_addresses, version) or (ip_network("0.0.0.0/0" if version == 4 else "::/0"),)
+
+
+def _service_networks(service_cidrs: Iterable[objects.ServiceCIDR]) -> Iterator[Network]:
+    """What is unallocated in them is dropped: a range of everything would cut the node off."""
+    networks = _networks(cidr for given in service_cidrs for cidr in given.spec.cidrs)
+    return (network for network in networks if network.prefixlen)
 
 
 def _networks(texts: Iterable[str]) -> tuple[Network, ...]:

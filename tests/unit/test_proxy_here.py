@@ -50,6 +50,13 @@ def test_service_cidrs_of_the_other_family_are_left_out():
     assert look(Settings(node="n"), None, [given], "IPv4").service_cidrs == networks("10.96.0.0/16")
 
 
+@pytest.mark.parametrize("text", ["0.0.0.0/0", "x", "", "10.96.0.0/33", "fd00::/0"])
+def test_a_service_cidr_that_cannot_be_meant_drops_nothing(text):
+    given = objects.ServiceCIDR(metadata=objects.ObjectMeta(name="odd"), spec=objects.ServiceCIDRSpec(cidrs=(text,)))
+
+    assert look(Settings(node="n"), None, [given], "IPv4").service_cidrs == ()
+
+
 CONFIGURED = [
     (KubeProxyConfiguration(), Settings(node="n")),
     (KubeProxyConfiguration(cluster_cidr="10.0.0.0/8"), Settings(node="n", pod_cidrs=networks("10.0.0.0/8"))),
