@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 import structlog.testing
@@ -235,3 +236,20 @@ def test_no_mark_is_lost_and_none_comes_early(marks):
     while (due := dirty.next_due()) is not None:
         taken |= dict.fromkeys(dirty.take(due), due)
     assert taken == {key: min(due for other, due in marks if other == key) for key, _ in marks}
+
+
+def test_a_round_under_a_stream_of_marks_is_followed_by_a_rest_as_long_as_its_work():
+    loop = ControlLoop("resting", rest=10.0)
+    ends, begins = [], []
+
+    def sync(keys):
+        begins.append(time.monotonic())
+        until = time.thread_time() + 0.05
+        while time.thread_time() < until:
+            pass
+        loop.mark("next") if len(begins) < 2 else loop.stop()
+        ends.append(time.monotonic())
+
+    loop.mark("first")
+    loop.run(sync)
+    assert begins[1] - ends[0] >= 0.05
