@@ -8,13 +8,14 @@ that find the maps of the old one empty.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import structlog
 
+from dataplane.errors import NotFound
 from dataplane.nft.interface import LoadFailed, Nft, TransactionFailed
-from dataplane.nft.objects import AddChain, Element, FlushChain, Operation, Table
+from dataplane.nft.objects import AddChain, AddElements, Element, FlushChain, Operation, Table
 from proxy import layout, text
 from proxy import state as states
 from proxy.here import Here
@@ -27,6 +28,8 @@ from proxy.state import State, Steps
 log = structlog.get_logger(__name__)
 
 STAND_IN: Final = "podwire-proxy-stand-in"
+# What the kernel alone writes, and packets of connections that live longer than a table are judged by.
+_REMEMBERED: Final = ("fronts", "repliers")
 
 
 class TableChanged(Exception):
@@ -132,11 +135,24 @@ class Writer:
         )
         self._load_with_node(lambda node: self._renamed("\n".join((self._ruleset.replacement, node.text, *services))))
         self._nft.settle()
+        remembered = tuple(self._remembered())
         self._load_with_node(lambda node: "\n".join((self._ruleset.replacement, node.text, *services)))
+        if remembered:
+            self._nft.commit(remembered)
         self._nft.settle()
         self._timeouts = timeouts
         self.stale.reset()
         return 1
+
+    def _remembered(self) -> Iterator[AddElements]:
+        length = layout.form(layout.SERVICES, self._ruleset.table.family)[0]
+        for name in _REMEMBERED:
+            try:
+                found = self._nft.elements(name)
+            except NotFound:
+                continue  # another version's table has no such set
+            if elements := tuple(Element(element.key) for element in found if len(element.key) == length):
+                yield AddElements(name, elements)
 
     def remove_stand_in(self) -> None:
         """The table is whole: let go of what stood in for it, if anything did, perhaps for a proxy that was killed."""
