@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +36,6 @@ class Runtime:
     node: Namespace
     chain: list[tuple[Path, dict[str, Any]]]
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
-    inside: threading.local = field(default_factory=threading.local)
 
     def add(self, pod: Namespace, number: int = 0) -> float:
         """Seconds an ADD of the whole chain takes."""
