@@ -182,6 +182,8 @@ class Syncer:
 
     def _drafts(self, names: Iterable[ServiceName], *, found: State | None) -> tuple[list[Draft], Failures]:
         drafts = [self._draft(name, found) for name in sorted(names, key=self._planner.precedence)]
+        # Most Services of a cluster have nothing in one of the families.
+        drafts = [draft for draft in drafts if draft.name in self._unsettled]
         failures: Failures = {}
         self._cluster_ips.leave(drafts)
         for draft in drafts:
