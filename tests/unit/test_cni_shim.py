@@ -156,6 +156,11 @@ def test_works_alone_when_no_whole_answer_comes(executable, agent, serve):
     assert refused_alone(run(executable, CALL, BAD_CONF))
 
 
+def test_works_alone_when_the_agent_hangs_up_in_the_middle_of_a_long_request(executable, agent):
+    agent(lambda connection: connection.recv(1))
+    assert refused_alone(run(executable, CALL, BAD_CONF + b" " * 3_000_000))
+
+
 def test_version_needs_no_agent_and_does_not_wait_for_stdin(executable):
     read_end, write_end = os.pipe()
     try:
