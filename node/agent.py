@@ -23,9 +23,10 @@ from kube.backoff import Backoff
 from kube.control import ControlLoop, one_by_one
 from kube.http import Client
 from kube.informer import Informer
+from kube.leases import RENEW_SECONDS
 from kube.objects import Node
 from node import address
-from node.heartbeat import RENEW_SECONDS, Heartbeat
+from node.heartbeat import Heartbeat
 from node.pod_network import Paths
 from node.registrar import Registrar
 from node.registration import Claim, Identity

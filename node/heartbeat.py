@@ -5,23 +5,16 @@ kubelet runs the Lease is the kubelet's.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, Final
 
 import structlog
 
-from kube import resources
-from kube.errors import AlreadyExists, NotFound
+from kube import leases, resources
+from kube.errors import AlreadyExists
 from kube.http import Client
 from kube.objects import Node
 from node import registration
 
 log = structlog.get_logger(__name__)
-
-NAMESPACE: Final = "kube-node-lease"
-# As kubelets do: a quarter of the time after which a node counts as lost.
-RENEW_SECONDS: Final = 10.0
-_DURATION_SECONDS: Final = 40
 
 
 class Heartbeat:
@@ -34,21 +27,16 @@ class Heartbeat:
         node = self._own_node()
         if node is None or not registration.is_ours(node):
             return
-        spec = {
-            "holderIdentity": name,
-            "leaseDurationSeconds": _DURATION_SECONDS,
-            "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),  # metav1.MicroTime
-        }
-        try:
-            self._client.patch(resources.LEASES, name, {"spec": spec}, NAMESPACE)
-        except NotFound:
-            self._create(node, spec)
+        if not leases.renew(self._client, name):
+            self._create(node)
 
-    def _create(self, node: Node, spec: dict[str, Any]) -> None:
-        owner = {"apiVersion": "v1", "kind": "Node", "name": node.metadata.name, "uid": node.metadata.uid}
-        metadata = {"name": node.metadata.name, "namespace": NAMESPACE, "ownerReferences": [owner]}
+    def _create(self, node: Node) -> None:
+        name = node.metadata.name
+        owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.metadata.uid}
+        metadata = {"name": name, "namespace": leases.NAMESPACE, "ownerReferences": [owner]}
         try:
-            self._client.create(resources.LEASES, {"metadata": metadata, "spec": spec}, NAMESPACE)
-            log.info("lease made", node=node.metadata.name)
+            body = {"metadata": metadata, "spec": leases.renewed(name)}
+            self._client.create(resources.LEASES, body, leases.NAMESPACE)
+            log.info("lease made", node=name)
         except AlreadyExists:  # another agent of this name: which of the two is one too many, the registrar says
             return

@@ -16,6 +16,7 @@ from kube.http import Client
 from kube.informer import Informer
 from kube.objects import Pod
 from kube.resources import PODS
+from pods.heartbeat import Heartbeat
 from pods.publisher import PodKey, key_of
 from pods.record import SandboxRecord
 from pods.runtime import RuntimeFailed
@@ -88,6 +89,8 @@ def serve(host: PodHost, client: Client, node_name: str) -> None:
         return
     runner = Runner(host, left)
     pods = Informer(client, PODS, Pod, field_selector=f"spec.nodeName={node_name}")
+    heartbeat = Heartbeat(client, node_name)
+    threading.Thread(target=heartbeat.run, name="heartbeat", daemon=True).start()
     host.publisher.start()
     host.runtime.follow(runner.wake)
     pods.cache.subscribe(runner.on_pod)
@@ -95,6 +98,7 @@ def serve(host: PodHost, client: Client, node_name: str) -> None:
     if _await_list(pods, stop):
         runner.remove_unknown()
         _trim_logs_until(stop, host)
+    heartbeat.stop()
     pods.stop()
     runner.stop()
     host.runtime.close()

@@ -50,6 +50,18 @@ def test_a_stopped_component_is_shown_and_stays_stopped_until_started(lab):
     assert lab.run("status").returncode == 0
 
 
+def test_a_node_whose_agent_is_stopped_is_not_lost_while_its_pods_are_tended(lab):
+    def renewed() -> str:
+        return lab.get("lease", "node3", "--namespace", "kube-node-lease")["spec"]["renewTime"]
+
+    lab.run("stop", "node3/agent")
+    try:
+        last_of_the_agent = renewed()
+        eventually(lambda: renewed() > last_of_the_agent, within=30, every=0.5)
+    finally:
+        lab.run("start", "node3/agent")
+
+
 def test_up_of_a_running_lab_changes_nothing(lab):
     before = lab.pids()
 
