@@ -241,3 +241,20 @@ def test_the_table_is_defended_again_after_its_watch_failed(start):
     table.watcher.report(Change(table="", family=0, port_id=0, process_id=0, command="", what=frozenset()))
 
     assert eventually(lambda: is_served(table))
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        "network_programming_duration_seconds_count",
+        "conntrack_reconciler_sync_duration_seconds_count",
+        "conntrack_reconciler_deleted_entries_total",
+        "sync_proxy_rules_nftables_cleanup_failures_total",
+    ],
+)
+def test_figures_beside_the_rounds_are_there_by_family(start, series):
+    api, table = Api(**web()), WatchedTable()
+    proxy = start(api, table)
+    eventually(lambda: is_served(table))
+
+    assert f'kubeproxy_{series}{{ip_family="IPv4"}}' in proxy.metrics.expose().decode()
