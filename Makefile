@@ -1,6 +1,6 @@
 # The five commands. Each installs what it needs, says what it is doing and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean lock proto
+.PHONY: help demo test test-vagrant check bench clean lock proto
 
 BIN := .venv/bin
 
@@ -8,6 +8,7 @@ help:
 	@echo "make demo    bring up a three-node lab, show Services and pod networking at work"
 	@echo "make test    make check, then every test (root: namespaces, packets, containers)"
 	@echo "make check   formatting, lint, types and layer contracts"
+	@echo "make test-vagrant   the lab on virtual machines, from building their box to destroying them"
 	@echo "make bench   measure against peers on this machine"
 	@echo "make clean   take down every lab, remove .venv and caches"
 
@@ -19,6 +20,10 @@ test: check
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit
 	@$(BIN)/pytest tests/kernel tests/runtime
 	@$(BIN)/pytest tests/lab
+
+# The lab on virtual machines, emulated where there is no KVM: an hour on two cores. Not part of make test.
+test-vagrant:
+	@vagrant/test
 
 check:
 	@scripts/setup test
