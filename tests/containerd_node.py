@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cni import leftovers
+from cni.host import linux_host
 from lab import containerd
 from lab.images import own
 from pods.cri.client import CriClient, CriError
@@ -30,6 +32,18 @@ class ContainerdNode:
 
     def ctr(self, *argv: str) -> str:
         return self.machine.run("ctr", "--address", f"{self.directory}/ctrd.sock", "--namespace", "k8s.io", *argv)
+
+    def collect(self) -> None:
+        """What the node agent does by itself: take back what killed calls of the plugin left, which containerd forgets."""
+
+        def sweep() -> None:
+            host = linux_host()
+            try:
+                leftovers.sweep("net", self.plugin.state, host)
+            finally:
+                host.close()
+
+        self.plugin.namespace.call(sweep)
 
     def left(self) -> dict[str, object]:
         """What there is of containers in containerd and in the kernel."""

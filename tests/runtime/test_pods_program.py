@@ -68,7 +68,11 @@ class Cluster:
         return eventually(complete, within=40, every=0.1)
 
     def await_gone(self) -> None:
-        eventually(lambda: not self.pods() and self.node.left() == NOTHING, within=30, every=0.1)
+        def is_gone():
+            self.node.collect()
+            return not self.pods() and self.node.left() == NOTHING
+
+        eventually(is_gone, within=30, every=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +135,12 @@ def test_a_runner_killed_mid_way_leaves_no_pod_twice_and_none_behind(cluster):
 
     told = {pod["status"]["podIP"] for pod in cluster.await_ready(4).values()}
 
-    eventually(lambda: set(cluster.node.plugin.leased().values()) == told and len(told) == 4, every=0.1)
+    def agree():
+        cluster.node.collect()
+        return sorted(cluster.node.plugin.leased().values()) == sorted(told)
+
+    eventually(agree, within=20, every=0.2)
+    assert len(told) == 4
     assert len(cluster.node.left()["shims"]) == 4
     assert len(cluster.node.plugin.veths()) == 4
 
