@@ -35,7 +35,9 @@ class Inputs:
         return self._services.get(name.namespace, name.name)
 
     def slices(self, name: ServiceName) -> Iterable[objects.EndpointSlice]:
-        return self._slices.get(name, {}).values()
+        """By name: of two entries for one endpoint the later counts, and which that is must not depend on history."""
+        held = self._slices.get(name, {})
+        return [held[slice_name] for slice_name in sorted(held)]
 
     def _on_service(self, old: objects.Service | None, new: objects.Service | None) -> None:
         service = new or old

@@ -17,7 +17,7 @@ class Desk:
         self.inputs = Inputs(self.services, self.slices, self.marks.append)
 
     def slices_of(self, name: str) -> list[str]:
-        return sorted(one.metadata.name for one in self.inputs.slices(named(name)))
+        return [one.metadata.name for one in self.inputs.slices(named(name))]
 
     def put_slice(self, owner: str, name: str, **options) -> None:
         self.slices.apply(Put(endpoint_slice(owner, [], name=name, **options)))
@@ -42,6 +42,13 @@ def test_a_slice_marks_its_service(desk):
 
     assert desk.slices_of("web") == ["web-1", "web-2"]
     assert desk.marks == [named("web"), named("web")]
+
+
+def test_the_slices_of_a_service_come_in_one_order_however_they_arrived(desk):
+    for name in ("web-2", "web-3", "web-1"):
+        desk.put_slice("web", name)
+
+    assert desk.slices_of("web") == ["web-1", "web-2", "web-3"]
 
 
 def test_a_slice_that_changes_hands_marks_both(desk):
