@@ -157,9 +157,19 @@ class LinuxNft:
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[None]:
-        unheard = self._line.monitor.suspended(self.generation) if self._line.monitor else contextlib.nullcontext()
+        monitor = self._line.monitor
+        unheard = monitor.suspended(self._announced_generation) if monitor else contextlib.nullcontext()
         with self._line.lock, unheard:
             yield
+
+    def _announced_generation(self) -> int:
+        """The generation, once everybody was told of it: the kernel raises it before it sends the notices.
+
+        Transactions are made one after the other, notices included, so an empty one waits for the one in progress.
+        """
+        number = self.generation()
+        self._line.socket.transact(encode.batch(self.table, ()).payload)
+        return number
 
     def _run_text(self, text: str) -> tuple[int, str, str]:
         # libnftables opens a socket of its own, in the namespace of the thread that makes the context.

@@ -396,6 +396,31 @@ def test_a_change_during_our_own_commit_is_reported_as_lost(nft, inside):
     assert [change.touches(TABLE) for change in changes] == [True]
 
 
+def test_no_change_is_missed_between_many_of_our_own(nft):
+    """The kernel raises the generation before it tells of a transaction: ours may begin in between."""
+    stop, many = threading.Event(), ring(5001, 500)
+
+    def commit_all_the_time() -> None:
+        while not stop.is_set():
+            nft.commit([AddElements("ring", ring(1, 1))])
+            nft.commit([DeleteElements("ring", ring(1, 1))])
+
+    thread = threading.Thread(target=commit_all_the_time)
+    with watching(nft) as changes, LinuxNft(TABLE, netns_fd=nft._line.netns_fd) as other:
+        thread.start()
+        try:
+            for _ in range(100):
+                heard = len(changes)
+                other.commit([AddElements("ring", many)])
+                eventually(lambda heard=heard: len(changes) > heard, every=0.0005)
+                heard = len(changes)
+                other.commit([DeleteElements("ring", many)])
+                eventually(lambda heard=heard: len(changes) > heard, every=0.0005)
+        finally:
+            stop.set()
+            thread.join()
+
+
 def test_more_changes_than_the_socket_can_queue_are_reported_as_lost(nft, monkeypatch):
     monkeypatch.setattr(netfilter_socket, "RECEIVE_BUFFER", 1 << 14)
     with LinuxNft(TABLE, netns_fd=nft._line.netns_fd) as other:
