@@ -11,8 +11,10 @@ from typing import Final
 from dataplane import sysctl
 
 MODULE: Final = "br_netfilter"
-# All bridges of the machine, from the moment the module is loaded; ours ask for themselves.
-SWITCHES: Final = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
+# All bridges of the machine, from the moment the module is loaded; ours ask for themselves. The kernel begins with 1.
+SWITCHES: Final = tuple(f"net/bridge/bridge-nf-call-{tool}" for tool in ("iptables", "ip6tables", "arptables"))
+# Gives them what the administrator has put into sysctl.d; at boot there was nothing yet to give it to.
+CONFIGURED: Final = ("/usr/lib/systemd/systemd-sysctl", "--prefix=/net/bridge")
 
 
 def is_loaded() -> bool:
@@ -20,13 +22,23 @@ def is_loaded() -> bool:
 
 
 def load() -> bool:
-    """Load it where it is absent, leaving other bridges as they were; return whether it is there."""
-    if is_loaded():
-        return True
-    with contextlib.suppress(OSError):  # no modprobe on this machine
-        subprocess.run(["modprobe", MODULE], capture_output=True, check=False)
-    if not is_loaded():
-        return False
-    for switch in SWITCHES:
-        sysctl.write(switch, 0)
-    return True
+    """Load it where it is absent, leaving other bridges as they were; return whether it is there.
+
+    Who loads it sets the switches: where others have loaded it, in this very moment too, theirs stay as they are.
+    """
+    # --first-time: an error where it is loaded already.
+    if not is_loaded() and _runs("modprobe", "--first-time", MODULE):
+        for switch in SWITCHES:
+            sysctl.write(switch, 0)
+        _runs(*CONFIGURED)
+    return is_loaded()
+
+
+def _runs(*argv: str) -> bool:
+    with contextlib.suppress(OSError):  # this machine has no such program
+        return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    return False
+
+
+if __name__ == "__main__":
+    load()
