@@ -18,7 +18,7 @@ demo:
 
 test: check
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit
-	@$(BIN)/pytest tests/kernel tests/runtime
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/kernel tests/runtime
 	@$(BIN)/pytest tests/lab
 
 # The lab on virtual machines, emulated where there is no KVM: an hour on two cores. Not part of make test.
