@@ -11,16 +11,19 @@ import pytest
 VAGRANT = Path(__file__).parents[2] / "vagrant"
 SCRIPTS = [*sorted(VAGRANT.glob("provision/*.sh")), *(VAGRANT / name for name in ("box/build", "run-tests", "smoke"))]
 CONFIG = (VAGRANT / "config.yaml").read_text()
-# A process of its own is what a library-less package in a folder with an executable beside it needs.
 JUDGE = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from scenario import checks
-from scenario.machines import Failed
 try:
     checks._require_turns("control", sys.argv[2].split(), {"a", "b", "c"})
 except Failed as error:
-    sys.exit(str(error))
+    print(error)
+"""
+# A cluster that has no object at all.
+EMPTY = """
+class Control:
+    name = "control"
+    def run(self, script):
+        return '{"items": []}' if "-o json" in script else ""
+stage = Stage(Control(), {"node1": None}, {"node1": "192.0.2.11"})
 """
 
 
@@ -65,19 +68,62 @@ def test_a_file_is_written_once(tmp_path):
     assert (done.stdout, (tmp_path / "a/b").read_text()) == ("changed\nsame\n", "text\n")
 
 
-def judge(answers: str) -> str:
-    done = subprocess.run([sys.executable, "-c", JUDGE, VAGRANT, answers], capture_output=True, text=True, timeout=30)
-    return done.stderr.strip()
+def scenario(script: str, *arguments: str) -> str:
+    """What a script says that uses the smoke test, in a process of its own: the package is found by its folder only."""
+    imports = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from scenario import checks, __main__ as table
+from scenario.cluster import Stage
+from scenario.machines import Failed, eventually
+"""
+    argv = [sys.executable, "-c", imports + script, VAGRANT, *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert done.stderr == ""
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize("answers", ["a b c a b c", "b a c b a c"])
 def test_strict_turns_are_good(answers):
-    assert judge(answers) == ""
+    assert scenario(JUDGE, answers) == ""
 
 
 @pytest.mark.parametrize("answers", ["a b c a c b", "a a b b c c", "a b c a b", "a b c failed a b c"])
 def test_anything_else_is_not(answers):
-    assert judge(answers) == f"control was not answered in turn: {answers}"
+    assert scenario(JUDGE, answers) == f"control was not answered in turn: {answers}"
+
+
+@pytest.mark.parametrize(
+    ("check", "line"),
+    [
+        ("lambda stage: 'seen'", "✓ title 0 s seen"),
+        ("lambda stage: eventually(lambda: False, 'rain', within=0)", "✗ title 0 s not within 0 s: rain"),
+        ("lambda stage: 1 / 0", "✗ title 0 s the check itself broke: ZeroDivisionError('division by zero')"),
+    ],
+    ids=["held", "did not hold", "broke"],
+)
+def test_every_check_is_a_line_of_the_table(check, line):
+    assert " ".join(scenario(f"table.held(('title', {check}), None)").split()) == line
+
+
+def test_a_check_that_needs_pods_says_which_are_not_ready():
+    said = scenario(f"{EMPTY}\ntry: stage.await_pods(0)\nexcept Failed as error: print(error)")
+
+    assert said == "not within 0 s: all pods are ready; 0 of 2 are: there are none"
+
+
+def test_a_question_that_failed_is_asked_again():
+    said = scenario("""
+answers = iter(["no", "yes"])
+def ask():
+    answer = next(answers)
+    if answer == "no":
+        raise Failed("no connection")
+    return answer
+print(eventually(ask, "an answer", within=5, every=0))
+""")
+
+    assert said == "yes"
 
 
 needs_vagrant = pytest.mark.skipif(not shutil.which("vagrant"), reason="needs vagrant")

@@ -75,6 +75,12 @@ module Podwire
       emulated? ? 1800 : 300
     end
 
+    # Seconds that a machine's ssh may take to answer. Vagrant gives up when that has passed, but tries again, five times,
+    # when a minute has: so more than a minute makes it patient with a machine that has much else to do.
+    def answer_timeout
+      emulated? ? 120 : 15
+    end
+
     def control
       Machine.new("control", address(10), :control)
     end

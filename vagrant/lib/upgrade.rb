@@ -1,11 +1,12 @@
-# `vagrant provision` upgrades in place: it first brings the machine's copy of the checkout up to date, as `vagrant up`
-# does.
+# `vagrant provision` upgrades in place: as `vagrant up` does, it first awaits the machine's ssh, and then brings its copy
+# of the checkout up to date.
 
 module Podwire
   class UpgradePlugin < Vagrant.plugin("2")
     name "podwire_upgrade"
 
     action_hook(:podwire_upgrade, :machine_action_provision) do |hook|
+      hook.before(Vagrant::Action::Builtin::Provision, Vagrant::Action::Builtin::WaitForCommunicator)
       hook.before(Vagrant::Action::Builtin::Provision, Vagrant::Action::Builtin::SyncedFolders)
     end
   end

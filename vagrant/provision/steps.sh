@@ -36,7 +36,7 @@ write() {
 # Ten minutes are for emulated machines; elsewhere these take seconds.
 await_answer() {
   for _ in $(seq 300); do
-    if curl --silent --insecure --fail --max-time 5 --output /dev/null "$1"; then return; fi
+    if curl --silent --insecure --fail --max-time 30 --output /dev/null "$1"; then return; fi
     sleep 2
   done
   echo "no answer from $1"

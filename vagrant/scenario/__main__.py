@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from scenario import checks, cluster, harm
-from scenario.cluster import NAMESPACE, Stage
+from scenario.cluster import Stage
 from scenario.machines import Failed, machines
 
 Check = tuple[str, Callable[[Stage], str]]
@@ -27,31 +27,43 @@ HARMFUL: tuple[Check, ...] = (
     ("ping: pods and machines, afterwards", checks.everybody_reaches_everybody),
     ("Service: strict turn, afterwards", checks.services_take_turns),
 )
+_WIDTH = max(len(title) for title, _ in (*GENTLE, *HARMFUL))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="vagrant/smoke", description=__doc__)
     parser.add_argument("--gentle", action="store_true", help="restart no machine")
     arguments = parser.parse_args()
-    with machines() as found:
-        try:
+    began = time.monotonic()
+    try:
+        with machines() as found:
             stage = cluster.open_stage(found)
-        except Failed:
-            return 1
-        failed = sum(not held(check, stage) for check in (*GENTLE, *(() if arguments.gentle else HARMFUL)))
-        stage.kubectl(f"delete namespace {NAMESPACE} --ignore-not-found")
-    len(GENTLE) + (0 if arguments.gentle else len(HARMFUL))
-    return 1 if failed else 0
+            verdicts = [held(check, stage) for check in (*GENTLE, *(() if arguments.gentle else HARMFUL))]
+            stage.clear()
+    except Failed as error:
+        tell(f"✗ {error}")
+        return 1
+    tell(f"{verdicts.count(True)} of {len(verdicts)} hold; {time.monotonic() - began:.0f} s")
+    return 0 if all(verdicts) else 1
 
 
 def held(check: Check, stage: Stage) -> bool:
-    _title, function = check
-    time.monotonic()
+    """Print the table's line of a check. One that broke, for whatever reason, did not hold."""
+    title, function = check
+    began = time.monotonic()
     try:
-        _detail, mark = function(stage), "✓"
+        detail, good = function(stage), True
     except Failed as error:
-        _detail, mark = str(error), "✗"
-    return mark == "✓"
+        detail, good = str(error), False
+    except Exception as error:  # noqa: BLE001 - the other checks still run, and the table says what this one met
+        detail, good = f"the check itself broke: {error!r}", False
+    tell(f"{'✓' if good else '✗'} {title:<{_WIDTH}} {time.monotonic() - began:>5.0f} s  {detail}")
+    return good
+
+
+def tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """What must hold on a lab that nobody harms: each check returns what it saw, or raises Failed."""
 
+import http.client
 import json
-import time
-import urllib.request
 
 from scenario import cluster
 from scenario.cluster import NAMESPACE, Pod, Stage
-from scenario.machines import Failed, Machine, eventually
+from scenario.machines import PATIENCE, Failed, Machine, eventually
 
 _ROUNDS = 3
 # Leaves of each answer of the echo program the pod's name.
@@ -15,48 +14,54 @@ _NAMES = """sed -E 's/.*"pod": *"([^"]*)".*/\\1/'"""
 
 def nodes_are_ready(stage: Stage) -> str:
     for name in stage.machines:
-        eventually(lambda name=name: cluster.is_ready(stage, name), f"node {name} is Ready", within=180)
+        eventually(lambda name=name: cluster.is_ready(stage, name), f"node {name} is Ready", within=60)
     return ", ".join(f"{name} {stage.addresses[name]}" for name in stage.machines)
 
 
 def pods_run(stage: Stage) -> str:
+    stage.clear()
     stage.kubectl("apply -f -", cluster.manifests(stage))
-    pods = stage.await_pods(600)
+    pods = stage.await_pods(120)
     return ", ".join(f"{pod.name} {pod.address}" for pod in sorted(pods.values(), key=lambda pod: pod.name))
 
 
 def everybody_reaches_everybody(stage: Stage) -> str:
-    pods = stage.pods()
+    pods = stage.await_pods()
     targets = [*(pod.address for pod in pods.values()), *stage.addresses.values()]
     script = "\n".join(f"ping -c 1 -W 5 -q {target} >/dev/null 2>&1 || echo {target}" for target in targets)
-    lost = []
-    for pod in pods.values():
-        lost += [f"{pod.name} → {target}" for target in stage.nodes[pod.node].in_pod(pod.address, script).split()]
-    for machine in stage.machines.values():
-        lost += [f"{machine.name} → {target}" for target in machine.run(script).split()]
-    if lost:
-        raise Failed(f"no answer: {', '.join(lost)}")
-    sources = len(pods) + len(stage.machines)
-    return f"{sources} × {len(targets)} pings answered"
+
+    def all_answer() -> bool:
+        lost = [f"{pod.name} → {each}" for pod in pods.values() for each in _in_pod(stage, pod, script)]
+        lost += [
+            f"{machine.name} → {each}" for machine in stage.machines.values() for each in machine.run(script).split()
+        ]
+        if lost:
+            raise Failed(f"no answer: {', '.join(lost)}")
+        return True
+
+    eventually(all_answer, "all pings are answered", within=20)
+    return f"{len(pods) + len(stage.machines)} × {len(targets)} pings answered"
 
 
 def services_take_turns(stage: Stage) -> str:
-    pods, address = stage.pods(), stage.service("turn")["clusterIP"]
+    pods, address = stage.await_pods(), stage.service("turn")["clusterIP"]
     for machine in stage.machines.values():
         _await_all(machine, address, set(pods))
         _require_turns(machine.name, _ask(machine, address, _ROUNDS * len(pods)), set(pods))
     for pod in pods.values():
-        answers = stage.nodes[pod.node].in_pod(pod.address, _asking(address, _ROUNDS * len(pods))).split()
-        _require_turns(pod.name, answers, set(pods))
+        _require_turns(pod.name, _in_pod(stage, pod, _asking(address, _ROUNDS * len(pods))), set(pods))
     return f"from {len(stage.machines)} machines and {len(pods)} pods, {_ROUNDS} times round {len(pods)} endpoints"
 
 
 def affinity_holds(stage: Stage) -> str:
-    address = stage.service("sticky")["clusterIP"]
+    pods, address = stage.await_pods(), stage.service("sticky")["clusterIP"]
     kept = {}
     for machine in stage.machines.values():
+        eventually(
+            lambda machine=machine: _ask(machine, address, 1)[0] in pods, f"{machine.name} is answered", within=30
+        )
         answers = _ask(machine, address, 8)
-        if len(set(answers)) != 1 or answers[0] not in stage.pods():
+        if len(set(answers)) != 1 or answers[0] not in pods:
             raise Failed(f"{machine.name} was answered by {', '.join(answers)}")
         kept[machine.name] = answers[0]
     return ", ".join(f"{client} by {server}" for client, server in kept.items())
@@ -64,36 +69,50 @@ def affinity_holds(stage: Stage) -> str:
 
 def node_ports_answer(stage: Stage) -> str:
     (port,) = stage.service("turn")["ports"]
-    names = set(stage.pods())
+    names = set(stage.await_pods())
     for machine, address in stage.addresses.items():
-        url = f"http://{address}:{port['nodePort']}/"
-        try:
-            answers = {json.load(urllib.request.urlopen(url, timeout=20))["pod"] for _ in range(2 * len(names))}
-        except (ValueError, OSError) as error:
-            raise Failed(f"{url} ({machine}): {error}") from error
-        if answers != names:
-            raise Failed(f"{url} ({machine}) was answered by {', '.join(sorted(answers))}")
+        place = f"{address}:{port['nodePort']}"
+        eventually(
+            lambda place=place: _asked_from_here(place, len(names)) == names,
+            f"every pod answers this host at {place} ({machine})",
+            within=30,
+        )
     return f"port {port['nodePort']} of {len(stage.addresses)} machines, from this host, by every pod"
+
+
+def _asked_from_here(place: str, count: int) -> set[str]:
+    """The names of those who answer so many requests of this host's."""
+    names = set()
+    for _ in range(count):
+        connection = http.client.HTTPConnection(place, timeout=5 * PATIENCE)
+        try:
+            connection.request("GET", "/")
+            names.add(json.load(connection.getresponse())["pod"])
+        except (ValueError, KeyError, OSError, http.client.HTTPException) as error:
+            raise Failed(str(error)) from error
+        finally:
+            connection.close()
+    return names
 
 
 def a_deleted_pod_leaves(stage: Stage) -> str:
     """Delete a pod with kubectl while a machine keeps asking; then make it again."""
-    victim = stage.pods()[f"web-{max(stage.nodes)}-1"]
+    pods, address = stage.await_pods(), stage.service("turn")["clusterIP"]
+    victim = f"web-{max(stage.nodes)}-1"
     asker = stage.nodes[min(stage.nodes)]
-    address = stage.service("turn")["clusterIP"]
     asker.run(_start_asking(address))
     try:
-        stage.kubectl(f"delete pod -n {NAMESPACE} {victim.name} --wait=false")
-        eventually(lambda: victim.name not in stage.endpoints(), f"{victim.name} left the endpoints", within=60)
-        others = set(stage.pods()) - {victim.name}
-        _await_only(asker, address, others)
+        stage.kubectl(f"delete pod -n {NAMESPACE} {victim} --wait=false")
+        eventually(lambda: victim not in stage.endpoints(), f"{victim} left the endpoints", within=30)
+        _await_only(asker, address, set(pods) - {victim})
     finally:
         answers = asker.run(_STOP_ASKING).split()
+    eventually(lambda: not stage.has_pod(victim), f"{victim} has gone", within=30)
     stage.kubectl("apply -f -", cluster.manifests(stage))
-    stage.await_pods(300)
+    stage.await_pods(120)
     if failures := answers.count("failed"):
         raise Failed(f"{failures} of {len(answers)} requests failed meanwhile")
-    return f"{victim.name}; {len(answers)} requests meanwhile, none failed"
+    return f"{victim}; {len(answers)} requests meanwhile, none failed"
 
 
 # The asker writes to a file and looks for another that ends it: it survives the ssh connection that started it.
@@ -101,12 +120,16 @@ _STOP_ASKING = f"touch /run/smoke.stop; sleep 2; {_NAMES} /run/smoke.answers; rm
 
 
 def _start_asking(address: str) -> str:
-    loop = f"while [ ! -e /run/smoke.stop ]; do curl -s -m 10 http://{address}/ || echo failed; done"
+    loop = f"while [ ! -e /run/smoke.stop ]; do curl -s -m {5 * PATIENCE} http://{address}/ || echo failed; done"
     return f"rm -f /run/smoke.*; nohup sh -c '{loop}' >/run/smoke.answers 2>/dev/null </dev/null &"
 
 
 def _asking(address: str, count: int) -> str:
-    return f"for _ in $(seq {count}); do curl -s -m 10 http://{address}/ || echo failed; done | {_NAMES}"
+    return f"for _ in $(seq {count}); do curl -s -m {5 * PATIENCE} http://{address}/ || echo failed; done | {_NAMES}"
+
+
+def _in_pod(stage: Stage, pod: Pod, script: str) -> list[str]:
+    return stage.nodes[pod.node].in_pod(pod.address, script).split()
 
 
 def _ask(machine: Machine, address: str, count: int) -> list[str]:
@@ -115,14 +138,14 @@ def _ask(machine: Machine, address: str, count: int) -> list[str]:
 
 def _await_all(machine: Machine, address: str, names: set[str]) -> None:
     """The proxies learn of endpoints one after the other."""
-    eventually(lambda: set(_ask(machine, address, len(names))) == names, f"all pods answer {machine.name}", within=120)
+    eventually(lambda: set(_ask(machine, address, len(names))) == names, f"all pods answer {machine.name}", within=30)
 
 
 def _await_only(machine: Machine, address: str, names: set[str]) -> None:
     eventually(
         lambda: set(_ask(machine, address, 2 * len(names))) == names,
         f"only {', '.join(sorted(names))} answer {machine.name}",
-        within=120,
+        within=30,
     )
 
 
@@ -140,9 +163,7 @@ def everything_answers(stage: Stage, pods: dict[str, Pod]) -> None:
         _await_all(machine, address, set(pods))
 
 
-def only_these_answer(stage: Stage, machines: list[Machine], names: set[str]) -> float:
-    """Await it on these machines and return how long that took."""
-    began, address = time.monotonic(), stage.service("turn")["clusterIP"]
+def only_these_answer(stage: Stage, machines: list[Machine], names: set[str]) -> None:
+    address = stage.service("turn")["clusterIP"]
     for machine in machines:
         _await_only(machine, address, names)
-    return time.monotonic() - began

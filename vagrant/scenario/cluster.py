@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from scenario.machines import Failed, Machine, eventually
+from scenario.machines import PATIENCE, Failed, Machine, eventually
 
 NAMESPACE = "smoke"
 PODS_PER_NODE = 2
@@ -63,21 +63,35 @@ class Stage:
     def service(self, name: str) -> dict[str, Any]:
         return self.get(f"service -n {NAMESPACE} {name}")["spec"]
 
-    def await_pods(self, within: float) -> dict[str, Pod]:
-        def all_ready() -> dict[str, Pod] | None:
-            found = self.pods()
-            return found if len(found) == self.pod_count else None
+    def await_pods(self, within: float = 60) -> dict[str, Pod]:
+        """All pods of the smoke test, ready. Whatever asks pods something begins so: none would answer for all of them."""
 
-        try:
-            return eventually(all_ready, "all pods are ready", within=within)
-        except Failed as error:
-            raise Failed(f"{error}; {self.kubectl(f'get pods -n {NAMESPACE} -o wide')}") from error
+        def all_ready() -> dict[str, Pod]:
+            found = self.pods()
+            if len(found) != self.pod_count:
+                raise Failed(f"{len(found)} of {self.pod_count} are: {self._states()}")
+            return found
+
+        return eventually(all_ready, "all pods are ready", within=within)
+
+    def _states(self) -> str:
+        columns = "NAME:.metadata.name,NODE:.spec.nodeName,PHASE:.status.phase,WAITS:..waiting.message"
+        listed = self.kubectl(f"get pods -n {NAMESPACE} --no-headers -o custom-columns={columns}")
+        return "; ".join(" ".join(line.split()) for line in listed.splitlines()) or "there are none"
+
+    def has_pod(self, name: str) -> bool:
+        return bool(self.kubectl(f"get pod -n {NAMESPACE} {name} --ignore-not-found -o name").strip())
+
+    def clear(self) -> None:
+        """Remove the smoke test's objects, those of an earlier one too, and await that they are gone."""
+        self.kubectl(f"delete namespace {NAMESPACE} --ignore-not-found --timeout {60 * PATIENCE}s")
 
 
 def open_stage(machines: dict[str, Machine]) -> Stage:
     control = machines.get("control")
     if control is None:
         raise Failed("the machine 'control' is not running; vagrant up")
+    eventually(control.is_up, "the machine 'control' answers ssh", within=60)
     found = json.loads(control.run("kubectl --kubeconfig /etc/podwire/kubeconfig get nodes -o json"))["items"]
     addresses = {
         node["metadata"]["name"]: next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
@@ -111,7 +125,7 @@ def pod(node: str, number: int) -> dict[str, Any]:
         "name": "web",
         "image": _IMAGE,
         "imagePullPolicy": "Never",
-        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 2, "timeoutSeconds": 5},
+        "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 2, "timeoutSeconds": 5 * PATIENCE},
     }
     return {
         "apiVersion": "v1",
