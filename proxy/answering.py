@@ -99,6 +99,8 @@ def _annotation(service: objects.Service) -> str:
 
 
 def _drain(service: objects.Service) -> float | None:
+    if not _annotation(service):
+        return None
     return None if complaint(service) else drain_seconds(_annotation(service))
 
 
@@ -130,6 +132,8 @@ class Expected:
         `ends` says that at fronts it no longer has connections end as it wished.
         """
         old = self._services.pop(name, {})
+        if not old and not new:
+            return frozenset()
         if new:
             self._services[name] = new
         changed = frozenset(front for front in {**old, **new} if old.get(front) != new.get(front))

@@ -161,6 +161,7 @@ class SingleStack:
     def _applied(self, keys: frozenset[ServiceName]) -> None:
         """The table follows these now."""
         self.latency.applied(keys)
-        self._flows.changed(keys - NO_SERVICES)
         if RESYNC in keys:
-            self._flows.everything_changed()
+            self._flows.everything_changed()  # all Services are among it
+        else:
+            self._flows.changed(keys - NO_SERVICES)
