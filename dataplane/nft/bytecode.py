@@ -114,8 +114,27 @@ def decode(payload: bytes) -> Statement:
     return tuple(_decode_one(item) for kind, item in wire.attributes(payload) if kind == wire.NFTA_LIST_ELEM)
 
 
-@lru_cache(maxsize=4096)  # most expressions of most rules are the same few
 def _decode_one(payload: bytes) -> Expression:
+    return _usual_numgen(payload) or _decode_any(payload)
+
+
+def _usual_numgen(payload: bytes) -> NumgenIncrement | None:
+    """A `numgen inc` as `encode` writes it: every Service has one of its own, so no cache helps."""
+    # A list's item comes without its header.
+    if (
+        len(payload) + 4 != len(_NUMGEN_TEMPLATE)
+        or payload[:-20] != _NUMGEN_HEAD[4:]
+        or payload[-16:-4] != _NUMGEN_TYPE
+    ):
+        return None
+    try:
+        return NumgenIncrement(wire.read_number(payload[-20:-16]), wire.read_number(payload[-4:]))
+    except ValueError:  # numbers that only somebody else's could have
+        return None
+
+
+@lru_cache(maxsize=4096)  # most expressions of most rules are the same few
+def _decode_any(payload: bytes) -> Expression:
     fields = wire.fields(payload)
     name = wire.read_string(fields.get(wire.NFTA_EXPR_NAME, b""))
     body = fields.get(wire.NFTA_EXPR_DATA, b"")
