@@ -65,8 +65,9 @@ class Numbers:
 
     def skip(self, numbers: Iterable[int]) -> None:
         """Go on after these: whoever had them is remembered somewhere, if only by connections."""
-        last = max((number for number in set(numbers) if number in self._numbers), default=self._next - 1)
-        self._next = max(self._next, last + 1)
+        last = max(filter(self._numbers.__contains__, numbers), default=-1)
+        if last >= self._next:
+            self._next = last + 1
 
     def give_back(self, numbers: Iterable[int]) -> None:
         self._taken.difference_update(numbers)

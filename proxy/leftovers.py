@@ -28,14 +28,12 @@ def _same_or(wanted: State, share: State) -> State:
 
 
 def _take(elements: dict[ElementKey, Element], chains: dict[str, ChainContent], wanted: State) -> State:
-    share = states.empty()
-    for entry in wanted.elements:
-        if (element := elements.pop(entry, None)) is not None:
-            share.elements[entry] = element
-    for name in wanted.chains:
-        if (content := chains.pop(name, None)) is not None:
-            share.chains[name] = content
-    return share
+    if not elements and not chains:
+        return states.empty()
+    return State(
+        {entry: element for entry in wanted.elements if (element := elements.pop(entry, None)) is not None},
+        {name: content for name in wanted.chains if (content := chains.pop(name, None)) is not None},
+    )
 
 
 def _rebased(draft: Draft, share: State) -> Draft:

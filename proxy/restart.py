@@ -85,10 +85,10 @@ def _readable(nft: Nft, set_name: str) -> Iterator[Element]:
         elements = nft.elements(set_name)
     except NotFound:
         return
-    form = layout.form(set_name, nft.table.family)
+    key_length, value_length = layout.form(set_name, nft.table.family)
     for element in elements:
         length = len(element.value) if isinstance(element.value, bytes) else None
-        if form == (len(element.key), length):
+        if len(element.key) == key_length and length == value_length:
             yield element
 
 

@@ -117,7 +117,7 @@ class Syncer:
         return failures | ({NODE: error} if (error := self._writer.node_error) else {})
 
     def _update(self, names: Iterable[ServiceName]) -> Failures:
-        drafts, failures = self._drafts(names, found=None)
+        drafts, failures = self._drafts(self._in_turn(names), found=None)
         return failures | self._write(drafts, allowed=_REFUSED_MAX)
 
     def _resync(self, names: frozenset[ServiceName]) -> Failures:
@@ -137,7 +137,7 @@ class Syncer:
         """Make the table anew, in transactions of limited size; what the cluster itself rests on comes first."""
         self._writer.begin()
         failures: Failures = {}
-        for some in _portions(sorted(names, key=self._planner.precedence)):
+        for some in _portions(self._in_turn(names)):
             drafts, unclaimed = self._drafts(some, found=None)
             failures |= unclaimed | self._write_against(states.empty(), drafts)
         for some in _portions(sorted(self._served.keys() - names)):
@@ -146,7 +146,7 @@ class Syncer:
 
     def _compare(self, found: Found, names: frozenset[ServiceName]) -> Failures:
         self._as_they_are(self._served.keys() - names)
-        drafts, failures = self._drafts(names, found=found.state)
+        drafts, failures = self._drafts(self._in_turn(names), found=found.state)
         if not found.is_whole(self._ruleset):
             return failures | self._take_over(found, drafts)
         self._writer.adopt(found)
@@ -180,8 +180,12 @@ class Syncer:
         self._unsettled |= {draft.name: draft for draft in rebased}
         return self._write(rebased, allowed=len(rebased))
 
-    def _drafts(self, names: Iterable[ServiceName], *, found: State | None) -> tuple[list[Draft], Failures]:
-        drafts = [self._draft(name, found) for name in sorted(names, key=self._planner.precedence)]
+    def _in_turn(self, names: Iterable[ServiceName]) -> list[ServiceName]:
+        return sorted(names, key=self._planner.precedence)
+
+    def _drafts(self, names: Sequence[ServiceName], *, found: State | None) -> tuple[list[Draft], Failures]:
+        """Draft Services in the order in which they may claim."""
+        drafts = [self._draft(name, found) for name in names]
         # Most Services of a cluster have nothing in one of the families.
         drafts = [draft for draft in drafts if draft.name in self._unsettled]
         failures: Failures = {}
