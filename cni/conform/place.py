@@ -1,6 +1,7 @@
 """A network namespace made for one check: the node, or a pod. Gone, with what is in it, when the check is over."""
 
 import contextlib
+import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ class Place:
 @contextlib.contextmanager
 def place(label: str) -> Iterator[Place]:
     """A fresh namespace with loopback up, as a runtime gives it."""
-    name = f"conform-{label}-{secrets.token_hex(4)}"
+    name = f"conform-{label}-{os.getpid()}-{secrets.token_hex(4)}"
     path = netns.create(name)
     try:
         with netns.open_netns(path) as opened:

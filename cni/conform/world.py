@@ -80,7 +80,7 @@ class World:
     def __enter__(self) -> Self:
         try:
             # Not a TemporaryDirectory: what the plugin left behind, of whatever mode, must not fail the check.
-            self.state = Path(tempfile.mkdtemp(prefix="podwire-conform-"))
+            self.state = Path(tempfile.mkdtemp(prefix=f"podwire-conform-{os.getpid()}-"))
             self._held.callback(shutil.rmtree, self.state, ignore_errors=True)
             self.node = self._held.enter_context(place.place("node"))
         except BaseException:

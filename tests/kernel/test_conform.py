@@ -1,6 +1,7 @@
 """The conformance kit itself: it finds what is broken, scores the reference plugins, and leaves nothing behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -84,28 +85,27 @@ def test_the_reference_bridge_fails_where_it_is_known_to():
     }
 
 
-def left() -> tuple[set[str], str]:
-    """The kit's namespaces and folders, and this machine's own links."""
-    made = {*Path("/run/netns").glob("conform-*"), *Path("/tmp").glob("podwire-conform-*")}
+def left(examiner: int) -> tuple[set[str], str]:
+    """The namespaces and folders of one process's examinations, and this machine's own links."""
+    made = {*Path("/run/netns").glob(f"conform-*-{examiner}-*"), *Path("/tmp").glob(f"podwire-conform-{examiner}-*")}
     return {path.name for path in made}, subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True).stdout
 
 
 def test_nothing_is_left_of_an_examination():
-    before = left()
+    before = left(os.getpid())
     kit.examine(kit.subject(REFERENCE / "bridge"), kit.selected(("add.", "del.foreign")))
-    assert left() == before
+    assert left(os.getpid()) == before
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_of_an_examination_that_is_ended(ended_by):
-    before = left()[0]
     process = subprocess.Popen(
         [PODWIRE, "conform", REFERENCE / "bridge"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    eventually(lambda: left()[0] - before)
+    eventually(lambda: left(process.pid)[0])
     process.send_signal(ended_by)
     assert process.wait(timeout=30) == 1
-    assert left()[0] == before
+    assert left(process.pid)[0] == set()
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess:
