@@ -7,8 +7,9 @@ is one that Go writes as null. `gc=False`: values hold no cycles, and the collec
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
+import msgspec
 from msgspec import Struct, field
 
 Protocol = Literal["TCP", "UDP", "SCTP"]
@@ -330,3 +331,7 @@ class EndpointSlice(Wire, frozen=True):
     address_type: Literal["IPv4", "IPv6", "FQDN"] = "IPv4"
     endpoints: tuple[Endpoint, ...] | None = ()
     ports: tuple[EndpointPort, ...] | None = ()
+
+
+# msgspec describes a type to itself at its first use; threads whose first use is the same moment crash the process.
+DECODERS: Final = tuple(msgspec.json.Decoder(kind) for kind in (Node, Pod, Service, ServiceCIDR, EndpointSlice))
