@@ -1,6 +1,6 @@
 # The five commands. Each installs what it needs, says what it is doing and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vagrant check bench clean lock proto
+.PHONY: help demo test fuzz test-vagrant check bench clean lock proto
 
 BIN := .venv/bin
 
@@ -9,6 +9,7 @@ help:
 	@echo "make test    make check, then every test (root: namespaces, packets, containers)"
 	@echo "make check   formatting, lint, types and layer contracts"
 	@echo "make test-vagrant   the lab on virtual machines, from building their box to destroying them"
+	@echo "make fuzz    the property tests with 1,000 new random examples each"
 	@echo "make bench   measure against peers on this machine"
 	@echo "make clean   take down every lab, remove .venv and caches"
 
@@ -20,6 +21,11 @@ test: check
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/kernel tests/runtime
 	@$(BIN)/pytest tests/lab
+
+# The property tests of make test see the same examples every time; here they look for new ones.
+fuzz:
+	@scripts/setup test
+	@$(BIN)/pytest --numprocesses 2 --hypothesis-profile new tests/unit
 
 # The lab on virtual machines, emulated where there is no KVM: an hour on two cores. Not part of make test.
 test-vagrant:

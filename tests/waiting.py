@@ -10,7 +10,7 @@ T = TypeVar("T")
 PATIENCE = float(os.environ.get("PODWIRE_TEST_PATIENCE", "1"))
 
 
-def eventually(condition: Callable[[], T], *, within: float = 10.0, every: float = 0.01) -> T:
+def eventually(condition: Callable[[], T], *, within: float = 30.0, every: float = 0.01) -> T:
     """Return the first truthy value of `condition`; fail with its last value when `within` seconds have passed."""
     within *= PATIENCE
     deadline = time.monotonic() + within

@@ -27,9 +27,7 @@ ORIGINS = {"pod": Origin.POD, "self": Origin.POD, "node": Origin.NODE}
 INTERFACES = {Origin.POD: "podwire0", Origin.NODE: "", Origin.OUTSIDE: "uplink"}
 NAMES = ("a", "b", "c", "remote")
 POLICY = st.sampled_from(["Cluster", "Local"])
-DRAWN = settings(
-    max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=False
-)
+DRAWN = settings(max_examples=20, suppress_health_check=list(HealthCheck), print_blob=False)
 
 SERVICE = st.fixed_dictionaries(
     {

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.controllers import apiserver, garbage, placement, scheduler
@@ -41,7 +41,6 @@ def test_finished_pods_do_not_weigh():
     assert placement.plan([done, pod("p")], [node("a"), node("b")]).nodes == {("default", "p"): "a"}
 
 
-@settings(deadline=None)
 @given(st.permutations([pod(f"p{n}") for n in range(5)]), st.permutations([node("a"), node("b")]))
 def test_placement_does_not_depend_on_order(pods, nodes):
     expected = placement.plan([pod(f"p{n}") for n in range(5)], [node("a"), node("b")])
@@ -177,7 +176,6 @@ LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy"))
 KEYS = st.tuples(st.sampled_from(["n1", "n2"]), st.sampled_from("pqr"))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(KEYS, LABELS | st.none())), st.sampled_from(["n1", "n2"]), LABELS)
 def test_the_label_index_finds_what_a_search_would(changes, namespace, wanted):
     index, truth = LabelIndex(), {}
@@ -192,7 +190,6 @@ def test_the_label_index_finds_what_a_search_would(changes, namespace, wanted):
     assert index.select(namespace, wanted) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(KEYS, LABELS)), st.sampled_from(["n1", "n2"]), LABELS)
 def test_the_selector_index_finds_what_a_search_would(changes, namespace, labels):
     index, truth = SelectorIndex(), {}

@@ -107,14 +107,12 @@ def lived_through(history: list[tuple[Object, list[Object]]]) -> list[Object]:
     return existing
 
 
-@settings(deadline=None)
 @given(HISTORY)
 def test_the_plan_of_a_planned_state_is_empty(history):
     existing = lived_through(history)
     assert plan(*history[-1], existing) == Writes()
 
 
-@settings(deadline=None)
 @given(HISTORY, st.randoms(use_true_random=False))
 def test_the_order_of_the_input_does_not_matter(history, random):
     *past, (owner, pods) = history
@@ -125,7 +123,6 @@ def test_the_order_of_the_input_does_not_matter(history, random):
     assert plan(owner, *shuffled) == plan(owner, pods, existing)
 
 
-@settings(deadline=None)
 @given(HISTORY)
 def test_after_any_history_the_slices_hold_exactly_the_pods_that_count(history):
     existing = lived_through(history)
@@ -133,7 +130,6 @@ def test_after_any_history_the_slices_hold_exactly_the_pods_that_count(history):
     assert held(existing) == sorted(each["metadata"]["name"] for each in counted)
 
 
-@settings(deadline=None)
 @given(HISTORY)
 def test_no_slice_is_larger_than_a_hundred_and_none_is_empty_beside_another(history):
     existing = lived_through(history)
@@ -143,7 +139,7 @@ def test_no_slice_is_larger_than_a_hundred_and_none_is_empty_beside_another(hist
     assert len(sizes) == 1 or 0 not in sizes
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 320), st.data())
 def test_one_pod_less_is_one_write(count, data):
     pods = [pod(number) for number in range(count)]
@@ -153,7 +149,7 @@ def test_one_pod_less_is_one_write(count, data):
     assert len(planned.create) + len(planned.replace) + len(planned.delete) == 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 320))
 def test_one_pod_more_is_one_write(count):
     existing = settled(service(), [pod(number) for number in range(count)])

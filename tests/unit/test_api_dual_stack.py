@@ -264,7 +264,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CHANGES, st.lists(st.sampled_from([DUAL, V6_FIRST, ONLY_V4, ONLY_V6]), min_size=8, max_size=8))
 def test_whatever_is_asked_for_families_addresses_and_claims_agree(changes, clusters):
     old: Spec | None = None

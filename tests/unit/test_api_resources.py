@@ -103,7 +103,7 @@ JSON = st.recursive(
 
 
 @BY_KIND
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(obj=st.dictionaries(KEYS, JSON, max_size=6))
 def test_garbage_is_refused_and_never_crashes(strategy, obj):
     _survives(strategy, obj)
@@ -134,7 +134,7 @@ def shaped(kind: Any) -> st.SearchStrategy[Any]:
 
 
 @BY_KIND
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(drawn=st.data())
 def test_nonsense_of_the_right_shape_is_refused_and_never_crashes(strategy, drawn):
     kind = strategy.resource.kind

@@ -197,7 +197,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(STEPS)
 def test_whatever_is_done_to_services_claims_are_exactly_what_they_hold(steps):
     with tempfile.TemporaryDirectory() as folder:

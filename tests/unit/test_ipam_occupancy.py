@@ -219,7 +219,7 @@ def test_release_without_a_beginning_is_told_since_ever():
 numbers = st.one_of(st.integers(0, 40), st.integers(2**128 - 20, 2**128 - 1))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(numbers, max_size=40))
 def test_law_runs_are_exactly_the_taken_numbers(toggled):
     sql = sqlite3.connect(":memory:", isolation_level=None)
@@ -235,7 +235,7 @@ def test_law_runs_are_exactly_the_taken_numbers(toggled):
     assert all(before[1] + 1 < behind[0] for before, behind in pairwise(spans))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(steps=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 40)), max_size=40))
 def test_law_an_address_has_one_holder_and_none_is_lost(tmp_path_factory, steps):
     now, held = 100.0, {}

@@ -3,7 +3,7 @@ import time
 
 import pytest
 import structlog.testing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kube.backoff import Backoff
@@ -226,7 +226,6 @@ def test_marks_from_many_threads_are_all_seen(rounds):
     runner.join(5)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 10))))
 def test_no_mark_is_lost_and_none_comes_early(marks):
     dirty: DirtySet[str] = DirtySet()

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kube import errors
@@ -119,7 +119,6 @@ def test_a_foreign_body_is_quoted_but_not_whole():
     assert len(from_status(502, b"x" * 100_000).message) == 256
 
 
-@settings(deadline=None)
 @given(st.integers(0, 599), st.binary(max_size=60))
 def test_no_body_crashes_the_reader(code, body):
     assert from_status(code, body).message

@@ -245,7 +245,6 @@ def test_a_line_that_cannot_be_read_ends_the_watch_and_leads_to_a_list(watching)
     assert isinstance(watching.wait_over(), ListRequest)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80) | st.sampled_from(["ADDED", "DELETED", "BOOKMARK", "ERROR", "x"]).flatmap(
     lambda kind: st.builds(lambda content: line(kind, content), st.dictionaries(st.text(max_size=9), st.text(max_size=9)))
 ))  # fmt: skip
@@ -382,7 +381,6 @@ def test_a_server_that_asks_for_time_gets_it(driver, asked, seconds):
 # --- backoff
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**9), st.floats(0, 1, exclude_max=True))
 def test_a_wait_is_between_half_and_all_of_its_step(failures, jitter):
     backoff = Backoff(first=0.25, longest=10.0)
@@ -461,7 +459,7 @@ HAPPENINGS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(HAPPENINGS)
 def test_whatever_happens_the_copy_ends_up_equal(happenings):
     world, driver, cache = World(), Driver(), Cache[Service]()

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kube.selectors import InvalidSelector, parse_fields, parse_labels
@@ -105,7 +105,6 @@ def test_a_label_selector_reads_back_what_it_writes(text):
     assert parse_labels(str(selector)) == selector
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ab=!(),<> in\t\\/.-é", max_size=20))
 def test_no_text_crashes_the_label_parser(text):
     try:
@@ -151,7 +150,6 @@ def test_a_field_selector_names_its_fields():
     assert parse_fields("spec.clusterIP!=None,metadata.name=x").fields == {"spec.clusterIP", "metadata.name"}
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["metadata.name", "spec.nodeName"]), st.text(max_size=12), min_size=1))
 def test_any_value_survives_its_escapes(values):
     escapes = str.maketrans({"\\": r"\\", ",": r"\,", "=": r"\="})
@@ -161,7 +159,6 @@ def test_any_value_survives_its_escapes(values):
     assert parse_fields(str(selector)) == selector
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ab=!,\\. ", max_size=20))
 def test_no_text_crashes_the_field_parser(text):
     try:

@@ -240,7 +240,7 @@ GARBAGE = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-FUZZ = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=80, suppress_health_check=list(HealthCheck))
 
 
 def mutations(obj: dict) -> st.SearchStrategy:

@@ -35,7 +35,7 @@ from proxy.tracing import drift
 from tests.services import RULESET, FakeTable, endpoint_slice, service
 from tests.unit.test_proxy_sync import Rig
 
-LAW = settings(max_examples=40, deadline=None)
+LAW = settings(max_examples=40)
 INDEXES = range(3)
 
 # --- worlds

@@ -183,7 +183,7 @@ def _taken(rig: Rig) -> tuple[set[int], set[int]]:
     return identities._shares._taken, identities._positions._taken
 
 
-HISTORY = settings(max_examples=60, deadline=None)
+HISTORY = settings(max_examples=60)
 
 
 @HISTORY
