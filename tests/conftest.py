@@ -8,6 +8,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from tests import namespaces
+from tests.waiting import PATIENCE
 
 # The same examples in every run: `make test` says something of the code, not of chance. `make fuzz` looks for new ones.
 # No deadline: how long an example takes says how busy the machine is.
@@ -15,6 +16,13 @@ _SLOW = (HealthCheck.too_slow,)
 settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=_SLOW)
 settings.register_profile("new", deadline=None, max_examples=1000, suppress_health_check=_SLOW)
 settings.load_profile("same")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A limit that a test sets for itself is stretched like everything it waits for."""
+    for item in items:
+        if limit := item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(limit.args[0] * PATIENCE), append=False)
 
 
 @pytest.fixture(autouse=True)
