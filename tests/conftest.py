@@ -1,6 +1,7 @@
 """Fixtures every test may use."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,6 +17,12 @@ _SLOW = (HealthCheck.too_slow,)
 settings.register_profile("same", deadline=None, derandomize=True, suppress_health_check=_SLOW)
 settings.register_profile("new", deadline=None, max_examples=1000, suppress_health_check=_SLOW)
 settings.load_profile("same")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What a killed session left is in nobody's way: once, before the workers begin."""
+    if not hasattr(session.config, "workerinput") and not os.geteuid():
+        namespaces.sweep()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import re
 import secrets
 import subprocess
 import threading
@@ -16,6 +17,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+_FOLDER = "/run/netns"
+_NAME = re.compile(r"pwt-(\d+)-.+")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -27,7 +30,7 @@ class Namespace:
 
     @property
     def path(self) -> str:
-        return f"/run/netns/{self.name}"
+        return f"{_FOLDER}/{self.name}"
 
     def run(self, *argv: str, check: bool = True, stdin: str | None = None, timeout: float = 60) -> str:
         """Run a program inside and return its output; its stderr is part of the failure."""
@@ -70,13 +73,27 @@ class Namespace:
 def namespace(label: str = "ns") -> Iterator[Namespace]:
     """A fresh namespace with loopback up; removed with every process in it at the end."""
     _show_bridged_packets_to_netfilter()
-    made = Namespace(f"pwt-{label}-{secrets.token_hex(4)}")
+    made = Namespace(new_name(label))
     subprocess.run(["ip", "netns", "add", made.name], check=True)
     try:
         made.run("ip", "link", "set", "lo", "up")
         yield made
     finally:
         remove(made)
+
+
+def new_name(label: str) -> str:
+    """A name nobody has; it says which process will remove the namespace."""
+    return f"pwt-{os.getpid()}-{label}-{secrets.token_hex(4)}"
+
+
+def sweep() -> None:
+    """Remove the namespaces of tests that were killed before they could, with every process in them."""
+    for name in os.listdir(_FOLDER) if os.path.isdir(_FOLDER) else ():
+        made_by = _NAME.fullmatch(name)
+        if made_by and not os.path.exists(f"/proc/{made_by[1]}"):
+            with contextlib.suppress(subprocess.CalledProcessError):  # another session sweeps as well
+                remove(Namespace(name))
 
 
 @functools.cache

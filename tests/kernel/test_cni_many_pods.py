@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import os
 import random
-import secrets
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ from cni.host import linux_host
 from node.garbage import GarbageCollector
 from tests import cni_checker
 from tests.cni_plugin import PluginNode, finish
-from tests.namespaces import Namespace
+from tests.namespaces import Namespace, new_name
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -34,11 +33,11 @@ CONF = {
 @contextlib.contextmanager
 def many_namespaces(count: int) -> Iterator[list[Namespace]]:
     """Made and removed by one process each, not by one for every namespace."""
-    names = [f"pwt-many-{secrets.token_hex(4)}" for _ in range(count)]
+    names = [new_name("many") for _ in range(count)]
 
     def batch(verb: str) -> None:
         lines = "".join(f"netns {verb} {name}\n" for name in names)
-        subprocess.run(["ip", "-batch", "-"], input=lines, text=True, check=True, timeout=60)
+        subprocess.run(["ip", "-batch", "-"], input=lines, text=True, check=True, timeout=300)
 
     batch("add")
     try:
@@ -82,11 +81,11 @@ def collecting(node: PluginNode) -> Iterator[None]:
     stop = threading.Event()
 
     def run() -> None:
-        host, seconds = linux_host(), itertools.count(0, 60)
-        collector = GarbageCollector("net", node.state, host, clock=seconds.__next__)
-        while not stop.wait(0.2):
-            collector.sync()
-        host.close()
+        seconds = itertools.count(0, 60)
+        with contextlib.closing(linux_host()) as host:
+            collector = GarbageCollector("net", node.state, host, clock=seconds.__next__)
+            while not stop.wait(0.2):
+                collector.sync()
 
     thread = threading.Thread(target=lambda: node.namespace.call(run))
     thread.start()
