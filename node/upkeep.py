@@ -151,6 +151,7 @@ class Upkeep:
 
     def _write_network(self, own: Member) -> None:
         if own.pod_cidrs:
+            self._files.sync_plugin()  # who finds the configuration executes what it names
             mtus = [address.mtu_of(self._host.netlink, each) for each in own.addresses]
             mtu = min((mtu for mtu in mtus if mtu), default=_DEFAULT_MTU)
             self._files.sync(own.pod_cidrs, mtu, has_gates=self._gates.are_possible())

@@ -181,6 +181,14 @@ def test_a_damaged_plugin_is_installed_again(world: World, harm) -> None:
     assert (path.read_bytes(), os.access(path, os.X_OK)) == (good, True)
 
 
+def test_a_node_is_ready_only_with_its_plugin(world: World) -> None:
+    world.paths.bin_dir.write_text("not a folder")
+    world.nodes.replace(Replace((node(1),)))
+    with pytest.raises(OSError, match="bin"):
+        world.upkeep.sync(Part.NETWORK)
+    assert (world.upkeep.readiness().ready, world.pod_cidrs) == (False, set())
+
+
 def test_an_installed_plugin_is_left_alone(world: World) -> None:
     world.upkeep.sync(Part.PLUGIN)
     before = (world.paths.bin_dir / "podwire").stat().st_ino
