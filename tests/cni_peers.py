@@ -15,6 +15,7 @@ from typing import Any
 from cni import install
 from tests.cni_plugin import PYTHON
 from tests.namespaces import Namespace
+from tests.waiting import eventually
 
 REFERENCE = Path("/usr/lib/cni")
 BRIDGE = "peer0"
@@ -81,7 +82,7 @@ class Peer:
             **variables,
         }
         argv = self.node.argv(str(self.executable))
-        done = subprocess.run(argv, env=environ, input=json.dumps(conf).encode(), capture_output=True, timeout=60)
+        done = subprocess.run(argv, env=environ, input=json.dumps(conf).encode(), capture_output=True, timeout=250)
         return {**(json.loads(done.stdout) if done.stdout else {}), "exit": done.returncode}
 
 
@@ -137,8 +138,14 @@ def bridge(node: Namespace) -> dict[str, Any]:
 
 
 def ports(node: Namespace) -> list[dict[str, Any]]:
-    links = json.loads(node.run("bridge", "-detail", "-json", "link") or "[]")
-    return [{key: link.get(key) for key in _PORT_READ} for link in links if link.get("master") == BRIDGE]
+    """The bridge's ports, once each forwards: the kernel notices a carrier a moment after both ends are up."""
+
+    def settled() -> list[list[dict[str, Any]]]:
+        links = json.loads(node.run("bridge", "-detail", "-json", "link") or "[]")
+        found = [{key: link.get(key) for key in _PORT_READ} for link in links if link.get("master") == BRIDGE]
+        return [found] if {each["state"] for each in found} <= {"forwarding"} else []
+
+    return eventually(settled)[0]
 
 
 def state(peer: Peer) -> dict[str, Any]:

@@ -73,8 +73,8 @@ def test_the_reference_portmap_after_podwire_reaches_the_pod_from_outside(node, 
     chain = Chain(node, pod, [ours(node), portmap], portMappings=[mapping])
     chain.run("add")
     with pod.call(lambda: socket.create_server(("", PORT))) as listener:
-        listener.settimeout(5)
-        with outside.call(lambda: socket.create_connection((NODE, HOST_PORT), timeout=5)):
+        listener.settimeout(30)
+        with outside.call(lambda: socket.create_connection((NODE, HOST_PORT), timeout=30)):
             connection, peer = listener.accept()
             connection.close()
     assert peer[0] == OUTSIDE

@@ -220,8 +220,8 @@ def test_both_refuse_the_same_configurations(pair, options):
 def seen_client(server, client, address: str) -> str:
     """Connect from one namespace to another; the client's address as the server sees it."""
     with server.call(lambda: socket.create_server(("", PORT))) as listener:
-        listener.settimeout(5)
-        with client.call(lambda: socket.create_connection((address, PORT), timeout=5)):
+        listener.settimeout(30)
+        with client.call(lambda: socket.create_connection((address, PORT), timeout=30)):
             connection, peer = listener.accept()
             connection.close()
             return peer[0]

@@ -30,7 +30,7 @@ def host_local(node: PluginNode, **changes):
 def execute(node: PluginNode, command: str, pod, **changes):
     environ = environment(command, pod.name, pod.path) | {"CNI_PATH": REFERENCE, "PATH": os.environ["PATH"]}
     argv = node.namespace.argv(str(node.executable))
-    done = subprocess.run(argv, env=environ, input=node.stdin(**changes), capture_output=True, timeout=60)
+    done = subprocess.run(argv, env=environ, input=node.stdin(**changes), capture_output=True, timeout=250)
     return {**(json.loads(done.stdout) if done.stdout else {}), "exit": done.returncode}
 
 
@@ -74,4 +74,4 @@ def test_static_addresses_are_wired_as_written(node, make_namespace):
     ipam = {"type": "static", "addresses": [{"address": "10.244.8.5/24", "gateway": "10.244.8.1"}]}
     answer = execute(node, "ADD", pod, ipam=ipam)
     assert answer["ips"][0]["address"] == "10.244.8.5/24"
-    assert pod.run("ping", "-c1", "-W2", "10.244.8.1")
+    assert pod.run("ping", "-c1", "-W30", "10.244.8.1")

@@ -11,6 +11,7 @@ from scapy.layers.l2 import Ether
 from tests.cni_peers import Peer, peers
 from tests.cni_plugin import PluginNode
 from tests.kernel.test_cni_source_check import TEXT, Pod, passes
+from tests.waiting import eventually
 
 MBIT = 1_000_000
 LIMIT = 80 * MBIT
@@ -90,7 +91,7 @@ def seconds(sender, receiver, address: str) -> float:
     """How long a TCP transfer takes."""
     started = time.monotonic()
     with receiver.call(lambda: socket.create_server(("", 7001))) as listener:
-        listener.settimeout(10)
+        listener.settimeout(30)
 
         def send() -> None:
             with sender.call(lambda: socket.create_connection((address, 7001), timeout=60)) as out:
@@ -113,9 +114,13 @@ def test_transfer_takes_as_long_as_the_limit_says_in_its_direction_only(node, ma
     limits = {f"{direction}Rate": LIMIT, f"{direction}Burst": BURST}
     answer = node.call("ADD", pod, runtimeConfig={"bandwidth": limits})
     own = answer["ips"][0]["address"].partition("/")[0]
-    times = {"ingress": seconds(node.namespace, pod, own), "egress": seconds(pod, node.namespace, "10.244.1.1")}
-    limited = times.pop(direction)
-    [free] = times.values()
+    transfers = {
+        "ingress": lambda: seconds(node.namespace, pod, own),
+        "egress": lambda: seconds(pod, node.namespace, "10.244.1.1"),
+    }
+    limited = transfers.pop(direction)
+    [free] = transfers.values()
     least = (TRANSFER - (LIMIT + BURST) / 8) / (LIMIT / 8)
-    assert limited > 0.9 * least, times
-    assert free < limited / 2
+    assert limited() > 0.9 * least
+    # A busy machine may take as long without a limit; with one, no attempt could be so quick.
+    eventually(lambda: free() < least / 2)

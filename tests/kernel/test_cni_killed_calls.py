@@ -69,7 +69,7 @@ def call(node) -> Caller:
     )
     yield Caller(node, killer)
     killer.stdin.close()
-    assert killer.wait(10) == 0
+    assert killer.wait(60) == 0
     killer.stdout.close()
 
 
@@ -80,8 +80,8 @@ def witness(node, call, make_namespace):
     call("ADD", pod, runtimeConfig={})
     yield pod
     with pod.call(lambda: socket.create_server(("", 7000))) as listener:
-        listener.settimeout(5)
-        with node.namespace.call(lambda: socket.create_connection(("10.244.1.2", 7000), timeout=5)):
+        listener.settimeout(30)
+        with node.namespace.call(lambda: socket.create_connection(("10.244.1.2", 7000), timeout=30)):
             listener.accept()[0].close()
 
 

@@ -41,8 +41,8 @@ def seen_client(server, client, server_address: str) -> str:
         return socket.create_server(("", PORT))
 
     with server.call(listen) as listener:
-        listener.settimeout(5)
-        with client.call(lambda: socket.create_connection((server_address, PORT), timeout=5)):
+        listener.settimeout(30)
+        with client.call(lambda: socket.create_connection((server_address, PORT), timeout=30)):
             connection, peer = listener.accept()
             connection.close()
             return peer[0]

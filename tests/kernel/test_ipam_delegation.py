@@ -68,7 +68,7 @@ def test_whole_life_of_a_pod(node, pod, main):
     assert result["exit"] == 0, result
     assert [ip["address"] for ip in result["ips"]] == ["10.7.0.2/24", "fd00:7::2/64"]
     assert held(node) == {pod.name: "10.7.0.2, fd00:7::2"}
-    pod.run("ping", "-n", "-c", "1", "-W", "2", "10.7.0.1")
+    pod.run("ping", "-n", "-c", "1", "-W", "30", "10.7.0.1")
     assert call(node, main, "CHECK", pod, prevResult=result)["exit"] == 0
     assert call(node, main, "DEL", pod, prevResult=result)["exit"] == 0
     assert held(node) == {}

@@ -24,8 +24,8 @@ def pods(node):
         yield one, two
 
 
-def ping(source, target, *, within="2"):
-    source.run("ping", "-n", "-c", "1", "-W", within, target)
+def ping(source, target):
+    source.run("ping", "-n", "-c", "1", "-W", "30", target)
 
 
 def addresses(answer):

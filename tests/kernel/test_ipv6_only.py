@@ -61,5 +61,5 @@ def test_a_pod_gets_an_ipv6_address_and_the_node_forwards_for_it(made: ClusterOf
     environment = [f"CNI_{key}={value}" for key, value in arguments.items()]
     result = json.loads(agent.namespace.run("env", *environment, str(agent.plugin), stdin=json.dumps(conf)))
     assert [each["address"].startswith("fd00:10:244:") for each in result["ips"]] == [True]
-    pod.run("ping", "-c1", "-W5", "fd00:192:2::1")
+    pod.run("ping", "-c1", "-W30", "fd00:192:2::1")
     eventually(lambda: agent.namespace.run("sysctl", "-n", "net.ipv6.conf.all.forwarding").strip() == "1")
