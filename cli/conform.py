@@ -1,10 +1,11 @@
 """`podwire conform`: does a CNI plugin keep the specification? A scorecard for people, or JSON."""
 
+import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from rich.table import Table
 
 from cni.conform import kit
 from cni.conform.check import Check
+from cni.conform.interruption import Interrupted, Interruption
 from cni.conform.verdict import Finding, Scorecard, Verdict
 
 _STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.SKIPPED: "dim"}
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _WIDE = 150  # columns of a terminal that has room for everything about a check in one line
 
 
@@ -52,8 +55,8 @@ def conform(
     if not checks:
         raise NothingExamined(f"--only {' '.join(only)}: no check's id begins so")
     template = _template(conf)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the namespaces go in this case too
-    cards = [_examined(plugin, template, cni_path, checks) for plugin in plugins]
+    with _interruptible() as interruption:
+        cards = [_examined(plugin, template, cni_path, checks, interruption) for plugin in plugins]
     if is_json:
         print(json.dumps([card.to_dict() for card in cards] if len(cards) > 1 else cards[0].to_dict(), indent=2))
     elif is_markdown:
@@ -62,6 +65,23 @@ def conform(
         for card in cards:
             _print(Console(), card)
     sys.exit(0 if all(card.is_conforming for card in cards) else 1)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Interruption]:
+    """Signals only ask for the end meanwhile. One that is ignored (nohup, a shell's background job) stays ignored."""
+    interruption = Interruption()
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    heeded = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in heeded:
+        signal.signal(number, interruption.ask)
+    try:
+        yield interruption
+    except Interrupted as error:
+        raise click.Abort from error
+    finally:
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
 
 
 def _template(file: Any) -> Mapping[str, Any] | None:
@@ -76,9 +96,15 @@ def _template(file: Any) -> Mapping[str, Any] | None:
     return conf
 
 
-def _examined(plugin: Path, template: Mapping[str, Any] | None, cni_path: str, checks: Sequence[Check]) -> Scorecard:
+def _examined(
+    plugin: Path,
+    template: Mapping[str, Any] | None,
+    cni_path: str,
+    checks: Sequence[Check],
+    interruption: Interruption,
+) -> Scorecard:
     try:
-        subject = kit.subject(plugin, conf=template, cni_path=cni_path)
+        subject = kit.subject(plugin, conf=template, cni_path=cni_path, interruption=interruption)
     except kit.NotExecutable as error:
         raise NothingExamined(str(error)) from error
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -1,13 +1,15 @@
 """The whole kit: every check on one plugin, one after the other, each in a world of its own."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cni.conform import confs, judge
+from cni.conform import confs, judge, leftovers
 from cni.conform.check import Check, carry_out
 from cni.conform.checks import addition, collection, configuration, crowds, environment, removal, verification
+from cni.conform.interruption import Interruption
 from cni.conform.verdict import Finding, Scorecard
 from cni.conform.world import Subject, World
 
@@ -38,23 +40,30 @@ def selected(prefixes: Sequence[str] = ()) -> tuple[Check, ...]:
     return tuple(check for check in CHECKS if not prefixes or check.id.startswith(tuple(prefixes)))
 
 
-def subject(executable: Path, *, conf: Mapping[str, Any] | None = None, cni_path: str = "") -> Subject:
-    """What is to be examined, after asking it for its versions."""
+def subject(
+    executable: Path,
+    *,
+    conf: Mapping[str, Any] | None = None,
+    cni_path: str = "",
+    interruption: Interruption | None = None,
+) -> Subject:
+    """What is to be examined, after asking it for its versions. What a killed examination left goes first."""
     path = executable.absolute()
     if not (path.is_file() and os.access(path, os.X_OK)):
         raise NotExecutable(executable)
-    unasked = Subject(executable=path, cni_path=cni_path or str(path.parent), template=conf or confs.default(path.name))
+    leftovers.sweep()
+    unasked = Subject(
+        executable=path,
+        cni_path=cni_path or str(path.parent),
+        template=conf or confs.default(path.name),
+        interruption=interruption or Interruption(),
+    )
     with World(unasked) as world:
         try:
             report = world.call("VERSION", stdin=b'{"cniVersion": "1.0.0"}')
         except OSError as error:
             raise NotExecutable(executable) from error
-    return Subject(
-        executable=path,
-        cni_path=unasked.cni_path,
-        template=unasked.template,
-        versions=_up_to(unasked.template.get("cniVersion"), judge.advertised(report)),
-    )
+    return dataclasses.replace(unasked, versions=_up_to(unasked.template.get("cniVersion"), judge.advertised(report)))
 
 
 def _up_to(newest: str | None, versions: tuple[str, ...]) -> tuple[str, ...]:
@@ -65,9 +74,10 @@ def _up_to(newest: str | None, versions: tuple[str, ...]) -> tuple[str, ...]:
 def examine(
     examined: Subject, checks: Sequence[Check] = CHECKS, *, on_finding: Callable[[Finding], None] = lambda _: None
 ) -> Scorecard:
-    """Carry the checks out. A check that fails does not stop the others."""
+    """Carry the checks out. A check that fails does not stop the others. Raises Interrupted when it is to end."""
     findings = []
     for check in checks:
+        examined.interruption.heed()
         findings.append(carry_out(check, examined))
         on_finding(findings[-1])
     return Scorecard(

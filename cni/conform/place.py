@@ -1,12 +1,11 @@
 """A network namespace made for one check: the node, or a pod. Gone, with what is in it, when the check is over."""
 
 import contextlib
-import os
-import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cni.conform import leftovers
 from dataplane import netns
 from dataplane.netlink.interface import Netlink
 from dataplane.netlink.linux import LinuxNetlink
@@ -53,7 +52,7 @@ class Place:
 @contextlib.contextmanager
 def place(label: str) -> Iterator[Place]:
     """A fresh namespace with loopback up, as a runtime gives it."""
-    name = f"conform-{label}-{os.getpid()}-{secrets.token_hex(4)}"
+    name = leftovers.namespace_name(label)
     path = netns.create(name)
     try:
         with netns.open_netns(path) as opened:
@@ -62,6 +61,7 @@ def place(label: str) -> Iterator[Place]:
                 netlink.set_up("lo")
                 yield Place(name=name, namespace=opened, netlink=netlink)
             finally:
+                leftovers.end_processes(opened)
                 netlink.close()
     finally:
         netns.delete(name)

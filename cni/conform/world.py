@@ -7,34 +7,37 @@ addresses, routes and packet filters stays in there and goes with it.
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
-from cni.conform import confs, place
+from cni.conform import confs, leftovers, place
 from cni.conform.answer import Answer
 from cni.conform.confs import Conf
+from cni.conform.interruption import Interruption
 from cni.conform.place import Place
 from cni.spec import Command
 from dataplane import netns
 
 CALL_SECONDS = 60
+_HEED_SECONDS = 0.1  # between two looks at whether the examination is to end
+_PIPE_SIZE = 65536  # pipe(7): Linux' default
 IFNAME = "eth0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """The plugin under examination, and how it is to be called."""
+    """The plugin under examination, how it is to be called, and until when."""
 
     executable: Path
     cni_path: str
     template: Mapping[str, Any]
     versions: tuple[str, ...] = ()
+    interruption: Interruption = field(default_factory=Interruption)
 
     @property
     def version(self) -> str:
@@ -71,7 +74,10 @@ class Call:
 
 
 class World:
-    """What a check has at hand. Use as a context manager: everything it made is gone afterwards."""
+    """What a check has at hand. Use as a context manager: everything it made is gone afterwards.
+
+    Any step raises Interrupted when the examination is to end.
+    """
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -79,9 +85,8 @@ class World:
 
     def __enter__(self) -> Self:
         try:
-            # Not a TemporaryDirectory: what the plugin left behind, of whatever mode, must not fail the check.
-            self.state = Path(tempfile.mkdtemp(prefix=f"podwire-conform-{os.getpid()}-"))
-            self._held.callback(shutil.rmtree, self.state, ignore_errors=True)
+            self.state = leftovers.make_folder()
+            self._held.callback(leftovers.remove_folder, self.state)
             self.node = self._held.enter_context(place.place("node"))
         except BaseException:
             self._held.close()
@@ -92,6 +97,7 @@ class World:
         self._held.close()
 
     def pod(self) -> Place:
+        self.subject.interruption.heed()
         return self._held.enter_context(place.place("pod"))
 
     def conf(self, version: str = "", *, network: str = "conform") -> Conf:
@@ -107,14 +113,27 @@ class World:
     def execute(self, call: Call) -> Answer:
         process = self.start(call)
         try:
-            stdout, stderr = process.communicate(call.input(), timeout=CALL_SECONDS)
+            stdout, stderr = self._output(process)
         except subprocess.TimeoutExpired:
-            kill(process)
             return Answer(exit_code=None, stdout=b"")
+        finally:
+            kill(process)
         return Answer(exit_code=process.returncode, stdout=stdout, stderr=stderr)
 
+    def _output(self, process: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
+        deadline = time.monotonic() + CALL_SECONDS
+        while True:
+            try:
+                return process.communicate(timeout=_HEED_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.subject.interruption.heed()
+                if time.monotonic() > deadline:
+                    raise
+
     def start(self, call: Call) -> "subprocess.Popen[bytes]":
-        """Start the executable in the node, in a process group of its own. Its stdin is still open."""
+        """Start the executable in the node, in a process group of its own, with all its stdin waiting for it."""
+        self.subject.interruption.heed()
+        stdin = call.input()
 
         def spawn() -> "subprocess.Popen[bytes]":
             return subprocess.Popen(
@@ -124,14 +143,21 @@ class World:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                pipesize=max(len(stdin), _PIPE_SIZE),  # so that to write all of it never blocks
             )
 
         # A child is born into the namespace of the thread that makes it.
-        return netns.run_in(self.node.namespace.fd, spawn)
+        process = netns.run_in(self.node.namespace.fd, spawn)
+        with contextlib.suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as pipe:
+            pipe.write(stdin)
+        process.stdin = None
+        return process
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
-    """End a call and what it started, at once."""
-    with contextlib.suppress(ProcessLookupError):
+    """End a call that is not over and what it started, at once."""
+    if process.returncode is None:
         os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    # Closed, not read to their end: a process that left the group may hold the other ends.
+    with process:
+        pass

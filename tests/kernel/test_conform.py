@@ -1,15 +1,17 @@
 """The conformance kit itself: it finds what is broken, scores the reference plugins, and leaves nothing behind."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cni.conform import kit
+from cni.conform import kit, world
 from cni.conform.verdict import Verdict
 from tests.waiting import eventually
 
@@ -91,21 +93,86 @@ def left(examiner: int) -> tuple[set[str], str]:
     return {path.name for path in made}, subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True).stdout
 
 
+def inside(examiner: int) -> list[int]:
+    """The processes in the node of the check that is under way."""
+    nodes = Path("/run/netns").glob(f"conform-node-{examiner}-*")
+    listed = [subprocess.run(["ip", "netns", "pids", node.name], capture_output=True, text=True) for node in nodes]
+    return [int(pid) for done in listed for pid in done.stdout.split()]
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and one that is more than a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_nothing_is_left_of_an_examination():
     before = left(os.getpid())
     kit.examine(kit.subject(REFERENCE / "bridge"), kit.selected(("add.", "del.foreign")))
     assert left(os.getpid()) == before
 
 
-@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+@contextlib.contextmanager
+def examination(executable: Path) -> Iterator[subprocess.Popen]:
+    """One that has begun. env: a shell's background job ignores SIGINT, and so would what is started there."""
+    argv = ["env", "--default-signal", PODWIRE, "conform", executable, "--cni-path", REFERENCE]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            eventually(lambda: any(name.startswith("conform-") for name in left(process.pid)[0]))
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_nothing_is_left_of_an_examination_that_is_ended(ended_by):
-    process = subprocess.Popen(
-        [PODWIRE, "conform", REFERENCE / "bridge"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    eventually(lambda: left(process.pid)[0])
-    process.send_signal(ended_by)
-    assert process.wait(timeout=30) == 1
-    assert left(process.pid)[0] == set()
+    with examination(REFERENCE / "bridge") as process:
+        process.send_signal(ended_by)
+        assert process.wait(timeout=60) == 1
+        assert left(process.pid)[0] == set()
+
+
+def test_an_examination_is_ended_as_often_as_it_is_asked_to(tmp_path):
+    with examination(plugin(tmp_path, "exec sleep 1000")) as process:
+        for _ in range(100):
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        assert left(process.pid)[0] == set()
+
+
+def test_what_a_killed_examination_left_goes_with_the_next(tmp_path):
+    with examination(plugin(tmp_path, "exec sleep 1000")) as killed:
+        sleeping = eventually(lambda: inside(killed.pid))
+    kit.subject(REFERENCE / "ptp")
+    eventually(lambda: not any(map(is_running, sleeping)))
+    assert left(killed.pid)[0] == set()
+
+
+def test_what_another_examination_has_in_use_stays(tmp_path):
+    with examination(plugin(tmp_path, "exec sleep 1000")) as other:
+        in_use = left(other.pid)[0]
+        kit.subject(REFERENCE / "ptp")
+        assert left(other.pid)[0] == in_use
+
+
+def test_a_process_that_a_plugin_left_running_ends_with_its_world(tmp_path):
+    pid_file = tmp_path / "pid"
+    stays = f"setsid sleep 1000 >/dev/null 2>&1 & echo $! >{pid_file}"
+    failed(plugin(tmp_path, f'if [ "$CNI_COMMAND" = ADD ]; then {stays}; fi'), "add.address")
+    eventually(lambda: not is_running(int(pid_file.read_text())))
+
+
+def test_a_killed_call_is_over_though_what_it_started_still_holds_its_output():
+    stays = ["sh", "-c", "setsid sleep 60 & echo $!; sleep 60"]
+    process = subprocess.Popen(stays, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    holder = int(process.stdout.readline())
+    world.kill(process)
+    was_running = is_running(holder)
+    os.kill(holder, signal.SIGKILL)
+    assert was_running
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess:

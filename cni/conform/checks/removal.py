@@ -188,6 +188,6 @@ def _add_killed(world: World, pod: place.Place, conf: Conf, *, after: float) -> 
     process = world.start(call)
     try:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.communicate(call.input(), timeout=after)
+            process.communicate(timeout=after)
     finally:
         kill(process)
