@@ -17,7 +17,7 @@ from scapy.packet import Packet, Raw
 from proxy import layout
 from tests import service_node
 from tests.address_plan import IPV4, IPV6
-from tests.service_node import ServiceNode, ask, ask_udp, seconds_until
+from tests.service_node import PATIENT, ServiceNode, ask, ask_udp
 from tests.services import endpoint, endpoint_slice, service
 
 PORTS = [(80, "http", "TCP", 30080), (53, "dns", "UDP", 30053)]
@@ -63,7 +63,7 @@ def test_a_program_sees_the_address_it_asked(node):
     put(node)
 
     def ends() -> tuple[str, str]:
-        with socket.create_connection((node.plan.loopback, 30080), timeout=3) as opened:
+        with socket.create_connection((node.plan.loopback, 30080), timeout=PATIENT) as opened:
             opened.recv(100)
             return opened.getpeername()[0], opened.getsockname()[0]
 
@@ -87,7 +87,9 @@ def test_much_data_goes_through_unharmed(node):
 
     def serve() -> socket.socket:
         family = socket.AF_INET6 if ":" in plan.loopback else socket.AF_INET
-        return socket.create_server((plan.everywhere, 9000), family=family)
+        made = socket.create_server((plan.everywhere, 9000), family=family)
+        made.settimeout(PATIENT)
+        return made
 
     listener = node.inside("remote", serve)
 
@@ -106,7 +108,7 @@ def test_much_data_goes_through_unharmed(node):
     )
 
     def send() -> bytes:
-        with socket.create_connection((plan.loopback, 30900), timeout=5) as opened:
+        with socket.create_connection((plan.loopback, 30900), timeout=PATIENT) as opened:
             opened.sendall(sent)
             opened.shutdown(socket.SHUT_WR)
             return opened.recv(100)
@@ -134,7 +136,7 @@ def test_other_ports_at_localhost_are_the_nodes_own(node):
         family = socket.AF_INET6 if ":" in plan.loopback else socket.AF_INET
         with (
             socket.create_server((plan.loopback, 30079), family=family) as listener,
-            socket.create_connection((plan.loopback, 30079), timeout=2) as opened,
+            socket.create_connection((plan.loopback, 30079), timeout=PATIENT) as opened,
         ):
             accepted, peer = listener.accept()
             accepted.sendall(peer[0].encode())
@@ -147,13 +149,13 @@ def test_other_ports_at_localhost_are_the_nodes_own(node):
 def test_a_node_port_that_nobody_serves_is_refused_at_localhost(node):
     node.put(service("web", node.plan.service_ip(10), type="NodePort", ports=PORTS), endpoint_slice("web", []))
 
-    assert seconds_until(ConnectionRefusedError, lambda: node.ask("node", node.plan.loopback, 30080)) < 0.5
+    assert node.is_refused_at_once("node", node.plan.loopback, 30080)
 
 
 def test_it_can_be_switched_off_and_on(node):
     put(node)
     node.look(localhost_node_ports=False)
-    assert seconds_until(ConnectionRefusedError, lambda: node.ask("node", node.plan.loopback, 30080)) < 0.5
+    assert node.is_refused_at_once("node", node.plan.loopback, 30080)
     node.look(localhost_node_ports=True)
 
     assert node.ask("node", node.plan.loopback, 30080)
@@ -163,7 +165,7 @@ def test_a_connection_goes_on_when_its_service_is_gone(node):
     put(node)
 
     def converse() -> bytes:
-        with socket.create_connection((node.plan.loopback, 30080), timeout=2) as opened:
+        with socket.create_connection((node.plan.loopback, 30080), timeout=PATIENT) as opened:
             opened.recv(100)
             node.world.remove(("default", "web"))
             node.sync(("default", "web"))
@@ -188,41 +190,53 @@ def test_no_interface_is_opened_for_loopback_addresses(four):
     assert "= 1" not in switches
 
 
-def strike(node: ServiceNode, packet: Packet) -> None:
-    """Send to the node from its neighbour, whose kernel would not."""
+def strike(node: ServiceNode, *packets: Packet) -> None:
+    """Send to the node from its neighbour, whose kernel would not. They arrive in this order."""
     (link,) = json.loads(node.node.run("ip", "-j", "link", "show", "uplink"))
-    frame = bytes(Ether(dst=link["address"], src="02:00:00:00:00:01") / packet)
+    frames = [bytes(Ether(dst=link["address"], src="02:00:00:00:00:01") / packet) for packet in packets]
 
     def send() -> None:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as opened:
             opened.bind(("uplink", 0))
-            opened.send(frame)
+            for frame in frames:
+                opened.send(frame)
 
     node.inside("outside", send)
 
 
+def open_udp(address: str, port: int) -> socket.socket:
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.bind((address, port))
+    opened.settimeout(PATIENT)
+    return opened
+
+
 @pytest.mark.parametrize("source", [IPV4.outside, "127.0.0.1"])
 def test_a_neighbour_reaches_no_service_that_listens_on_loopback(four, source):
-    def open_udp() -> socket.socket:
-        opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        opened.bind(("127.0.0.1", 7777))
-        opened.settimeout(0.3)
-        return opened
-
-    with four.inside("node", open_udp) as opened:
-        strike(four, IP(src=source, dst="127.0.0.1") / UDP(sport=1, dport=7777) / Raw(b"from outside"))
-        strike(four, IP(src=IPV4.outside, dst=IPV4.node) / UDP(sport=1, dport=7778))
-        with pytest.raises(TimeoutError):
-            opened.recv(100)
+    with (
+        four.inside("node", lambda: open_udp("127.0.0.1", 7777)) as private,
+        four.inside("node", lambda: open_udp(IPV4.node, 7778)) as public,
+    ):
+        wanted = IP(src=source, dst="127.0.0.1") / UDP(sport=1, dport=7777) / Raw(b"from outside")
+        strike(four, wanted, IP(src=IPV4.outside, dst=IPV4.node) / UDP(sport=1, dport=7778) / Raw(b"after it"))
+        assert public.recv(100) == b"after it"
+        private.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            private.recv(100)
 
 
 @pytest.mark.parametrize("source", [IPV4.outside, "127.0.0.1"])
 def test_a_neighbour_reaches_no_endpoint_by_the_nodes_localhost(four, source):
-    before = four.nft.counters(layout.ENDPOINTS)
-    strike(four, IP(src=source, dst="127.0.0.1") / TCP(sport=2, dport=30080))
-    strike(four, IP(src=source, dst="127.0.0.1") / UDP(sport=2, dport=30053))
+    before = connections(four)
+    tcp, udp = TCP(sport=2, dport=30080), UDP(sport=2, dport=30053)
+    strike(four, IP(src=source, dst="127.0.0.1") / tcp, IP(src=source, dst="127.0.0.1") / udp)
+    assert four.inside("outside", lambda: ask(IPV4.node, 30080))
 
-    assert four.nft.counters(layout.ENDPOINTS) == before
+    assert connections(four) == before + 1
     with four.udp_socket("outside") as opened:
         assert ask_udp(opened, IPV4.node, 30053)
-    assert four.inside("outside", lambda: ask(IPV4.node, 30080))
+
+
+def connections(node: ServiceNode) -> int:
+    """How many an endpoint was given so far."""
+    return sum(packets for packets, _ in node.nft.counters(layout.ENDPOINTS).values())

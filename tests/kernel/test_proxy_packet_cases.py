@@ -13,7 +13,7 @@ import pytest
 from tests import service_node
 from tests.namespaces import connect, namespace
 from tests.packet_cases import CASES, IDS, PLACES, Place, Row, Scene
-from tests.service_node import UPLINK, ServiceNode
+from tests.service_node import PATIENT, UPLINK, ServiceNode
 
 INSIDE = {
     "pod": "client",
@@ -61,7 +61,7 @@ def ask(at: Place, row: Row) -> str:
         # The node chooses the source of its own packets as programs on it do: by the route.
         if row.client != "node":
             opened.bind((source, 0))
-        opened.settimeout(SILENCE if row.is_silent else 5)
+        opened.settimeout(SILENCE if row.is_silent else PATIENT)
         try:
             opened.connect((row.address, row.port))
             if row.protocol == "UDP":
