@@ -12,7 +12,7 @@ from kube.objects import Family
 from proxy import layout, restart
 from proxy.restart import Found
 from proxy.ruleset import Ruleset
-from proxy.state import ElementKey, State
+from proxy.state import State
 from proxy.tracing import drift, explanation
 from proxy.tracing.desired import Desired, fixed_chains
 from proxy.tracing.drift import Drift
@@ -45,7 +45,7 @@ def compare(wanted: Desired, packet: Packet) -> LiveTable:
     if found.layout != ruleset.layout:
         return LiveTable(None, drifts)
     state = State(dict(found.state.elements), found.state.chains)
-    state.elements |= {ElementKey(layout.AFFINITY, element.key): element for element in remembered}
+    state.add(layout.AFFINITY, *remembered)
     rules = Rules(fixed_chains(ruleset, wanted.here, _timeouts(found)), state)
     explained = explanation.explain(wanted, packet, rules=rules, host=_host())
     return LiveTable(explained, (*drifts, *drift.of_services(wanted.state, found.state)))

@@ -13,7 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -81,7 +81,7 @@ class Numbers:
         return None
 
 
-class Member(NamedTuple):
+class Member(msgspec.Struct, frozen=True, gc=False):
     """An endpoint and its id."""
 
     target: Target
@@ -126,11 +126,9 @@ class Identities:
         A share that is full is followed by another.
         """
         ids = dict(known)
-        free: Iterator[int] | None = None
-        for target in targets:
-            if target not in ids:
-                free = free or self._free(frozenset(known.values()))
-                ids[target] = next(free)
+        newcomers = dict.fromkeys([target for target in targets if target not in ids])
+        if newcomers:
+            ids.update(zip(newcomers, self._free(frozenset(known.values())), strict=False))
         return ids
 
     def assign(
@@ -184,12 +182,15 @@ class Identities:
         return {member.id // self._size for assignment in assignments for member in assignment.members}
 
     def _free(self, used: frozenset[int]) -> Iterator[int]:
-        shares = sorted({number // self._size for number in used})
+        return chain.from_iterable(self._free_in(share, used) for share in self._shares_for(used))
+
+    def _shares_for(self, used: frozenset[int]) -> Iterator[int]:
+        """Those that ids in use are of, then new ones."""
+        yield from sorted({number // self._size for number in used})
         while True:
-            for share in shares:
-                yield from self._free_in(share, used)
-            shares = [self._shares.take()]
-            self._next[shares[0] - self._first_share] = 0
+            share = self._shares.take()
+            self._next[share - self._first_share] = 0
+            yield share
 
     def _free_in(self, share: int, used: frozenset[int]) -> Iterator[int]:
         index, base = share - self._first_share, share * self._size
@@ -201,6 +202,8 @@ class Identities:
 
 
 def _order(old: Assignment, targets: Sequence[Target], start: int) -> list[Target]:
+    if not old.members:
+        return _rotated(list(targets), start)
     wanted = set(targets)
     if len(wanted) < len(targets) or len(old.ids) < len(old.members):
         return _weighted_order(old, list(targets), start)
@@ -225,4 +228,4 @@ def _weighted_order(old: Assignment, targets: list[Target], start: int) -> list[
 
 def _rotated(targets: list[Target], by: int) -> list[Target]:
     by = by % len(targets) if targets else 0
-    return targets[by:] + targets[:by]
+    return targets[by:] + targets[:by] if by else targets

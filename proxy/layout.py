@@ -126,9 +126,9 @@ def target_value(target: Target) -> bytes:
     return target.packed + values.padded_port(target.port)
 
 
-def hairpin_key(endpoint_id: int, target: Target) -> bytes:
-    """The key of an endpoint in HAIRPIN."""
-    return values.concat(values.mark(endpoint_id), target.packed)
+def hairpin_key(mark: bytes, target: Target) -> bytes:
+    """The key of an endpoint in HAIRPIN; `mark` is its id."""
+    return values.concat(mark, target.packed)
 
 
 @lru_cache(maxsize=16)  # a Service port's is asked for again and again while it is rendered

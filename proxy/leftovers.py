@@ -4,20 +4,20 @@ Each Service gets what it wants and the table already has as its old share; what
 to be removed. The union of all is the difference between the table and the truth.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dataplane.nft.objects import Element
 from proxy import state as states
 from proxy.model import ServiceName
 from proxy.planning import NOT_SERVED, Draft, Served
-from proxy.state import ChainContent, ElementKey, State
+from proxy.state import ChainContent, State
 
 
 def against(found: State, drafts: Sequence[Draft], leftovers: ServiceName) -> list[Draft]:
     """The drafts with their old shares as found; `leftovers` names the one of everything else, which comes first."""
-    elements, chains = dict(found.elements), dict(found.chains)
+    elements, chains = {name: dict(held) for name, held in found.elements.items()}, dict(found.chains)
     rebased = [_rebased(draft, _same_or(draft.new.state, _take(elements, chains, draft.new.state))) for draft in drafts]
-    rest = State(elements, chains)
+    rest = State({name: held for name, held in elements.items() if held}, chains)
     gone = Served(state=rest)
     return [Draft(name=leftovers, old=gone, new=NOT_SERVED), *rebased]
 
@@ -27,13 +27,22 @@ def _same_or(wanted: State, share: State) -> State:
     return wanted if share == wanted else share
 
 
-def _take(elements: dict[ElementKey, Element], chains: dict[str, ChainContent], wanted: State) -> State:
+def _take(elements: dict[str, dict[bytes, Element]], chains: dict[str, ChainContent], wanted: State) -> State:
     if not elements and not chains:
         return states.empty()
+    taken = {
+        name: _take_some(held, keys)
+        for name, keys in wanted.elements.items()
+        if (held := elements.get(name)) is not None
+    }
     return State(
-        {entry: element for entry in wanted.elements if (element := elements.pop(entry, None)) is not None},
+        {name: found for name, found in taken.items() if found},
         {name: content for name in wanted.chains if (content := chains.pop(name, None)) is not None},
     )
+
+
+def _take_some(held: dict[bytes, Element], keys: Iterable[bytes]) -> dict[bytes, Element]:
+    return {key: element for key in keys if (element := held.pop(key, None)) is not None}
 
 
 def _rebased(draft: Draft, share: State) -> Draft:

@@ -6,7 +6,7 @@ Everything here is a value made from API objects by a pure function. A Service t
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Final, NamedTuple
@@ -15,6 +15,7 @@ import msgspec
 
 from kube import objects
 from kube.objects import Family, Protocol
+from proxy import addresses
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -46,11 +47,7 @@ MAX_AFFINITY_SECONDS: Final = 86400  # core/v1 MaxClientIPServiceAffinitySeconds
 VERSIONS: Final[dict[Family, int]] = {"IPv4": 4, "IPv6": 6}
 VERSIONS_OF_SLICES: Final[dict[str, int]] = {"IPv4": 4, "IPv6": 6}  # by addressType; FQDN has none
 ADDRESS_RULE: Final = "must be the address of a host: not unspecified, loopback, link-local, multicast or mapped"
-# Not int(), which also takes signs, spaces, underscores, zeros in front and the digits of all scripts.
-_OCTETS: Final = {str(octet): octet for octet in range(256)}
-_SPECIAL_FIRST_BYTES: Final = frozenset((0, 127, *range(224, 240)))
 _CIDR_LENGTH: Final = re.compile(r"/[0-9]+$", re.ASCII)
-_PARSERS: Final[dict[int, Callable[[str], Address]]] = {4: IPv4Address, 6: IPv6Address}
 
 
 class ServiceName(NamedTuple):
@@ -72,7 +69,7 @@ class ServicePortName(NamedTuple):
         return f"{self.service}:{self.port}" if self.port else str(self.service)
 
 
-class Target(NamedTuple):
+class Target(msgspec.Struct, frozen=True, order=True, gc=False):
     """Where a connection goes. The address is kept packed: hashing an ipaddress object takes ten times as long."""
 
     packed: bytes
@@ -163,7 +160,8 @@ def service_ports(service: objects.Service, family: Family) -> tuple[ServicePort
         return ()
     shared = _shared(name, service, cluster_ip)
     ports = tuple(_service_port(name, service.spec, index, shared) for index in range(len(service.spec.ports)))
-    _check_distinct(name, ports)
+    if len(ports) > 1:
+        _check_distinct(name, ports)
     return ports
 
 
@@ -182,22 +180,13 @@ def _cluster_ip(name: ServiceName, service: objects.Service, family: Family) -> 
 
 def _way_in(name: ServiceName, field: str, text: str) -> Address:
     """An address that clients may send to."""
-    usual = _usual_ipv4(text)
     try:
-        address = IPv4Address(usual) if usual else ipaddress.ip_address(text)
+        address = addresses.parse(text)
     except ValueError:
         raise InvalidService(name, field, text, "must be an IP address") from None
-    if not is_of_a_host(address.packed) or "%" in text:
+    if not addresses.is_of_a_host(address.packed):
         raise InvalidService(name, field, text, ADDRESS_RULE)
     return address
-
-
-def is_of_a_host(packed: bytes) -> bool:
-    """Whether packets from anywhere can be meant for it. Kubernetes refuses others (validation.ValidateNonSpecialIP)."""
-    if len(packed) == 4:
-        return packed[0] not in _SPECIAL_FIRST_BYTES and packed[:2] != b"\xa9\xfe" and packed != b"\xff\xff\xff\xff"
-    is_link_local = packed[0] == 0xFE and packed[1] & 0xC0 == 0x80
-    return not (packed[0] == 0xFF or is_link_local or packed[:10] == bytes(10))
 
 
 def _shared(name: ServiceName, service: objects.Service, cluster_ip: Address) -> dict[str, Any]:
@@ -309,30 +298,30 @@ def endpoints(slices: Iterable[objects.EndpointSlice], port: ServicePort) -> tup
     best: dict[Target, Endpoint] = {}
     version = port.cluster_ip.version
     for endpoint_slice in slices:
-        if VERSIONS_OF_SLICES.get(endpoint_slice.address_type) != version:
-            continue
-        for endpoint in _slice_endpoints(endpoint_slice, port):
-            known = best.get(endpoint.target)
-            if known is None or _preference(endpoint) > _preference(known):
-                best[endpoint.target] = endpoint
-    return tuple(best[target] for target in sorted(best))
+        if VERSIONS_OF_SLICES.get(endpoint_slice.address_type) == version:
+            for number in _target_ports(endpoint_slice, port):
+                _add_endpoints(best, endpoint_slice, version, number)
+    return tuple([best[target] for target in sorted(best)])
 
 
 def _preference(endpoint: Endpoint) -> tuple[bool, bool, bool, str]:
     return not endpoint.terminating, endpoint.ready, endpoint.serving, endpoint.node or ""
 
 
-def _slice_endpoints(endpoint_slice: objects.EndpointSlice, port: ServicePort) -> Iterator[Endpoint]:
-    numbers = [number for entry in endpoint_slice.ports or () if (number := _target_port(entry, port))]
-    version = port.cluster_ip.version
-    weighing = weights((endpoint_slice.metadata.annotations or {}).get(WEIGHTS, ""))
-    for number in numbers:
-        for endpoint in endpoint_slice.endpoints or ():
-            # discovery/v1: addresses[0] stands for the endpoint.
-            packed = packed_address(endpoint.addresses[0], version) if endpoint.addresses else None
-            if packed is not None:
-                weight = weighing.get(endpoint.addresses[0], 1) if weighing else 1
-                yield _endpoint(endpoint, Target(packed, number), weight)
+def _add_endpoints(
+    best: dict[Target, Endpoint], endpoint_slice: objects.EndpointSlice, version: int, number: int
+) -> None:
+    annotations = endpoint_slice.metadata.annotations
+    weighing = weights(annotations.get(WEIGHTS, "")) if annotations else {}
+    for entry in endpoint_slice.endpoints or ():
+        # discovery/v1: addresses[0] stands for the endpoint.
+        packed = addresses.packed_address(entry.addresses[0], version) if entry.addresses else None
+        if packed is not None:
+            target = Target(packed, number)
+            endpoint = _endpoint(entry, target, weighing.get(entry.addresses[0], 1) if weighing else 1)
+            known = best.get(target)
+            if known is None or _preference(endpoint) > _preference(known):
+                best[target] = endpoint
 
 
 def weights(text: str) -> Mapping[str, int]:
@@ -344,35 +333,18 @@ def weights(text: str) -> Mapping[str, int]:
     return {address: weight for address, weight in given.items() if type(weight) is int and 0 <= weight <= MAX_WEIGHT}
 
 
-def _target_port(entry: objects.EndpointPort, port: ServicePort) -> int | None:
+def _target_ports(endpoint_slice: objects.EndpointSlice, port: ServicePort) -> list[int]:
     # discovery/v1: a port without name or number is not to be used by consumers like this one.
-    if entry.name != port.name.port or entry.protocol != port.name.protocol or entry.port is None:
-        return None
-    return entry.port if 0 < entry.port < 65536 else None
-
-
-def packed_address(text: str, version: int) -> bytes | None:
-    """The address of a host, of this version; None for anything else."""
-    packed = _usual_ipv4(text) if version == 4 else b""
-    if not packed:
-        try:
-            packed = _PARSERS[version](text).packed
-        except ValueError:
-            return None
-    return packed if is_of_a_host(packed) and "%" not in text else None
-
-
-def _usual_ipv4(text: str) -> bytes:
-    """An IPv4 address as everybody spells it, else nothing: cheaper than an object for each of 100,000 endpoints."""
-    try:
-        packed = bytes(map(_OCTETS.__getitem__, text.split(".")))
-    except KeyError:
-        return b""
-    return packed if len(packed) == 4 else b""
+    _, name, protocol = port.name
+    return [
+        entry.port
+        for entry in endpoint_slice.ports or ()
+        if entry.name == name and entry.protocol == protocol and entry.port is not None and 0 < entry.port < 65536
+    ]
 
 
 def _endpoint(endpoint: objects.Endpoint, target: Target, weight: int) -> Endpoint:
-    conditions = endpoint.conditions
+    conditions, hints = endpoint.conditions, endpoint.hints
     return Endpoint(
         target=target,
         weight=weight,
@@ -380,6 +352,6 @@ def _endpoint(endpoint: objects.Endpoint, target: Target, weight: int) -> Endpoi
         serving=conditions.serving is not False,
         terminating=conditions.terminating is True,
         node=endpoint.node_name or None,
-        zone_hints=tuple(zone.name for zone in endpoint.hints.for_zones) if endpoint.hints else (),
-        node_hints=tuple(node.name for node in endpoint.hints.for_nodes) if endpoint.hints else (),
+        zone_hints=tuple(zone.name for zone in hints.for_zones) if hints else (),
+        node_hints=tuple(node.name for node in hints.for_nodes) if hints else (),
     )

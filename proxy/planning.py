@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from dataplane.nft import values
 from kube import objects
 from proxy import layout, model, render, restart, topology, turns
 from proxy import state as states
@@ -54,6 +55,7 @@ _CLAIMED: Final = {
 
 
 _SCOPES: Final = tuple(Scope)
+_UNKNOWN: Final = dict.fromkeys(_SCOPES, NOBODY)
 
 
 class AssignmentName(NamedTuple):
@@ -80,7 +82,10 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def claims(self) -> frozenset[Claim]:
         return frozenset(
-            Claim(field, entry.key) for entry in self.state.elements if (field := _CLAIMED.get(entry.set_name))
+            Claim(field, key)
+            for set_name, elements in self.state.elements.items()
+            if (field := _CLAIMED.get(set_name))
+            for key in elements
         )
 
 
@@ -127,16 +132,10 @@ class Planner:
         if not ports and old is NOT_SERVED:
             return Draft(name=name, old=NOT_SERVED, new=NOT_SERVED)
         slices = tuple(self._source.slices(name))
-        assignments = self._known(ports, old, found)
-        plans: list[PortPlan] = []
-        for port in ports:
-            endpoints = model.endpoints(slices, port)
-            plans.append(self._plan(port, endpoints, assignments))
-        return Draft(
-            name=name,
-            old=Served(state=old.state, assignments=assignments, timeouts=old.timeouts),
-            new=_served(plans),
-        )
+        if found is not None:
+            old = Served(state=old.state, assignments=self._known(ports, old, found), timeouts=old.timeouts)
+        plans = [self._plan(port, model.endpoints(slices, port), old.assignments) for port in ports]
+        return Draft(name=name, old=old, new=_served(plans))
 
     def settle(self, draft: Draft, *, accepted: bool) -> None:
         """Give back the numbers that only the losing side of a draft has."""
@@ -145,17 +144,12 @@ class Planner:
 
     def skip(self, found: State) -> None:
         """Hand out none of the numbers that stand in a state soon, whoever had them."""
-        numbers: dict[str, list[int]] = {layout.ENDPOINTS: [], layout.RING: []}
-        for entry in found.elements:
-            if entry.set_name in numbers:
-                numbers[entry.set_name].append(states.number(entry))
-        self._identities.skip(ids=numbers[layout.ENDPOINTS], positions=numbers[layout.RING])
+        ids, positions = (
+            map(values.mark_number, found.elements.get(name, ())) for name in (layout.ENDPOINTS, layout.RING)
+        )
+        self._identities.skip(ids=ids, positions=positions)
 
-    def _known(
-        self, ports: Iterable[ServicePort], old: Served, found: State | None
-    ) -> Mapping[AssignmentName, Assignment]:
-        if found is None:
-            return old.assignments
+    def _known(self, ports: Iterable[ServicePort], old: Served, found: State) -> Mapping[AssignmentName, Assignment]:
         known = dict(old.assignments)
         for port in ports:
             names = [AssignmentName(port.name, scope) for scope in port.scopes]
@@ -172,7 +166,7 @@ class Planner:
         return PortPlan(
             port=port,
             assignments=assignments,
-            local=frozenset(endpoint.target for endpoint in usable if topology.may_be_local(endpoint, self._node)),
+            local=frozenset([endpoint.target for endpoint in usable if topology.may_be_local(endpoint, self._node)]),
             is_served=choice.is_served,
             allowed_sources=_allowed_sources(port, self.here.addresses),
         )
@@ -181,7 +175,7 @@ class Planner:
         self, port: ServicePort, orders: Mapping[Scope, Sequence[Target]], known: Mapping[AssignmentName, Assignment]
     ) -> Mapping[Scope, Assignment]:
         """An endpoint has one id, whichever scopes it is in: clients are kept at it whatever frontend they come by."""
-        old = {scope: known.get(AssignmentName(port.name, scope), NOBODY) for scope in _SCOPES}
+        old = {scope: known.get(AssignmentName(port.name, scope), NOBODY) for scope in _SCOPES} if known else _UNKNOWN
         given = {member.target: member.id for assignment in old.values() for member in assignment.members}
         try:
             ids = self._identities.identify(given, itertools.chain(*orders.values()))
@@ -206,16 +200,15 @@ def _allowed_sources(port: ServicePort, addresses: Iterable[Address]) -> tuple[N
     return model.collapsed([*ranges, *own])
 
 
-def _served(plans: Iterable[PortPlan]) -> Served:
-    rendered = tuple(plans)
-    assignments = {
-        AssignmentName(plan.port.name, scope): (plan.port, assignment)
-        for plan in rendered
-        for scope, assignment in plan.assignments.items()
-    }
-    seconds = (port.affinity_seconds for port, assignment in assignments.values() if assignment.first is not None)
+def _served(plans: Sequence[PortPlan]) -> Served:
     return Served(
-        state=render.render(rendered),
-        assignments={name: assignment for name, (_, assignment) in assignments.items()},
-        timeouts=frozenset(timeout for timeout in seconds if timeout is not None),
+        state=render.render(plans),
+        assignments={
+            AssignmentName(plan.port.name, scope): assignment
+            for plan in plans
+            for scope, assignment in plan.assignments.items()
+        },
+        timeouts=frozenset(
+            [plan.port.affinity_seconds for plan in plans if plan.port.affinity_seconds is not None and plan.has_turns]
+        ),
     )

@@ -48,6 +48,10 @@ class PortPlan(msgspec.Struct, frozen=True, kw_only=True):
         ids = (member.id for assignment in self.assignments.values() for member in assignment.members)
         return layout.port_number(min(ids))
 
+    @property
+    def has_turns(self) -> bool:
+        return any(assignment.first is not None for assignment in self.assignments.values())
+
     def of(self, scope: Scope) -> Assignment:
         return self.assignments.get(scope, NOBODY)
 
@@ -139,16 +143,30 @@ def _verdict(plan: PortPlan, scope: Scope) -> Verdict:
 
 
 def _add_endpoints(share: State, plan: PortPlan, assignment: Assignment, comment: str) -> None:
-    is_source_kept = plan.port.external_local and plan.port.is_external
-    marks = [values.mark(member.id) for member in assignment.members]
-    for (target, number), mark in zip(assignment.members, marks, strict=True):
-        share.add(layout.ENDPOINTS, Element(mark, layout.target_value(target), comment))
-        if target in plan.local:
-            share.add(layout.HAIRPIN, Element(layout.hairpin_key(number, target), comment=comment))
-        if is_source_kept:
-            share.add(layout.KEEP_SOURCE, Element(mark, comment=comment))
-    for position, mark in zip(assignment.positions, marks, strict=False):
-        share.add(layout.RING, Element(values.mark(position), mark))
+    members = assignment.members
+    marks = [values.mark(member.id) for member in members]
+    share.add(
+        layout.ENDPOINTS,
+        *[
+            Element(mark, layout.target_value(member.target), comment)
+            for mark, member in zip(marks, members, strict=True)
+        ],
+    )
+    share.add(
+        layout.RING,
+        *[Element(values.mark(position), mark) for position, mark in zip(assignment.positions, marks, strict=False)],
+    )
+    if plan.local:
+        share.add(
+            layout.HAIRPIN,
+            *[
+                Element(layout.hairpin_key(mark, member.target), comment=comment)
+                for mark, member in zip(marks, members, strict=True)
+                if member.target in plan.local
+            ],
+        )
+    if plan.port.external_local and plan.port.is_external:
+        share.add(layout.KEEP_SOURCE, *[Element(mark, comment=comment) for mark in marks])
 
 
 def _add_affinity(share: State, plan: PortPlan, comment: str) -> None:

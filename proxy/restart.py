@@ -18,7 +18,7 @@ from proxy import layout
 from proxy.identities import NOBODY, Assignment, Member
 from proxy.model import Scope, ServicePort, Target
 from proxy.ruleset import NodeText, Ruleset
-from proxy.state import ChainContent, ElementKey, State
+from proxy.state import ChainContent, State
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,12 +71,9 @@ def affinity(nft: Nft) -> tuple[Element, ...]:
     return tuple(_readable(nft, layout.AFFINITY))
 
 
-def _elements(nft: Nft) -> dict[ElementKey, Element]:
-    return {
-        ElementKey(set_name, element.key): element
-        for set_name in layout.WRITTEN
-        for element in _readable(nft, set_name)
-    }
+def _elements(nft: Nft) -> dict[str, dict[bytes, Element]]:
+    found = {set_name: {element.key: element for element in _readable(nft, set_name)} for set_name in layout.WRITTEN}
+    return {set_name: elements for set_name, elements in found.items() if elements}
 
 
 def _readable(nft: Nft, set_name: str) -> Iterator[Element]:
@@ -106,8 +103,7 @@ def _service_chains(
 def adopted(state: State, port: ServicePort, scope: Scope = Scope.CLUSTER) -> Assignment:
     """The endpoints, ids and turns of a Service port as they stand in a state; nobody if they make no sense."""
     for set_name, key in layout.leads(port, scope):
-        entry = state.elements.get(ElementKey(set_name, key))
-        if entry is not None:
+        if (entry := state.find(set_name, key)) is not None:
             return _led_to(state, entry)
     return NOBODY
 
@@ -117,10 +113,10 @@ def _led_to(state: State, entry: Element) -> Assignment:
         return _assignment([_member(state, entry)], None)
     content = state.chains.get(entry.value.chain)
     turn = _turn(content) if content else None
-    if turn is None or turn.modulus > len(state.elements):
+    ring = state.elements.get(layout.RING, {})
+    if turn is None or turn.modulus > len(ring):
         return NOBODY
-    positions = range(turn.offset, turn.offset + turn.modulus)
-    elements = [state.elements.get(ElementKey(layout.RING, values.mark(position))) for position in positions]
+    elements = [ring.get(values.mark(position)) for position in range(turn.offset, turn.offset + turn.modulus)]
     return _assignment([_member(state, element) for element in elements], turn.offset)
 
 
@@ -132,7 +128,7 @@ def _turn(content: ChainContent) -> NumgenIncrement | None:
 def _member(state: State, element: Element | None) -> Member | None:
     if element is None or not isinstance(element.value, bytes):
         return None
-    endpoint = state.elements.get(ElementKey(layout.ENDPOINTS, element.value))
+    endpoint = state.find(layout.ENDPOINTS, element.value)
     if endpoint is None or not isinstance(endpoint.value, bytes):
         return None
     packed, port = endpoint.value[:-4], int.from_bytes(endpoint.value[-4:-2], "big")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from kube import objects
-from proxy import model
+from proxy import addresses, model
 
 
 class Fault(NamedTuple):
@@ -34,7 +34,7 @@ def faults(endpoint_slice: objects.EndpointSlice) -> Iterator[Fault]:
     for index, endpoint in enumerate(endpoint_slice.endpoints or ()):
         if not endpoint.addresses:
             yield Fault(f"endpoints[{index}].addresses", [], "must have one")
-        elif model.packed_address(endpoint.addresses[0], version) is None:
+        elif addresses.packed_address(endpoint.addresses[0], version) is None:
             reason = f"{model.ADDRESS_RULE}, of {endpoint_slice.address_type}"
             yield Fault(f"endpoints[{index}].addresses[0]", endpoint.addresses[0], reason)
     yield from _weight_faults((endpoint_slice.metadata.annotations or {}).get(model.WEIGHTS, ""))

@@ -6,11 +6,10 @@ go first, then chains and rules change, then elements come.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from dataplane.nft import values
 from dataplane.nft.expressions import Expression, SetVerdict
 from dataplane.nft.objects import (
     AddChain,
@@ -29,40 +28,43 @@ from proxy import layout
 Rules = tuple[tuple[Expression, ...], ...]
 
 
-class ElementKey(NamedTuple):
-    set_name: str
-    key: bytes
-
-
 class ChainContent(msgspec.Struct, frozen=True, gc=False):
     rules: Rules
     comment: str = ""
 
 
 class State(msgspec.Struct):
-    """Filled once by whoever makes it, then only read."""
+    """Filled once by whoever makes it, then only read. A set without elements is not there at all."""
 
-    elements: dict[ElementKey, Element]
+    elements: dict[str, dict[bytes, Element]]
+    """By set, then by key."""
     chains: dict[str, ChainContent]
 
-    def add(self, set_name: str, element: Element) -> None:
-        self.elements[ElementKey(set_name, element.key)] = element
+    def add(self, set_name: str, *elements: Element) -> None:
+        if elements:
+            self.elements.setdefault(set_name, {}).update([(element.key, element) for element in elements])
+
+    def find(self, set_name: str, key: bytes) -> Element | None:
+        return self.elements.get(set_name, _NOTHING).get(key)
+
+    def entries(self) -> Iterator[tuple[str, Element]]:
+        """Every element with the name of its set."""
+        return ((set_name, element) for set_name, elements in self.elements.items() for element in elements.values())
+
+
+_NOTHING: Final[Mapping[bytes, Element]] = {}
 
 
 def empty() -> State:
     return State({}, {})
 
 
-def number(entry: ElementKey) -> int:
-    """The mark that is the key of this element."""
-    return values.mark_number(entry.key)
-
-
 def union(states: Iterable[State]) -> State:
     """All of them together; no two may claim the same key."""
     whole = empty()
     for state in states:
-        whole.elements |= state.elements
+        for set_name, elements in state.elements.items():
+            whole.elements.setdefault(set_name, {}).update(elements)
         whole.chains |= state.chains
     return whole
 
@@ -73,10 +75,10 @@ def diff(old: State, new: State, handles: Mapping[str, tuple[int, ...]]) -> tupl
     `handles` has the handles of the rules of `chains_to_edit`. A chain that goes is only emptied: see `sync` for its end.
     """
     return (
-        *_by_set(DeleteElements, _gone(old, new)),
+        *(DeleteElements(set_name, elements) for set_name, elements in _gone(old, new)),
         *(FlushChain(name) for name in old.chains.keys() - new.chains.keys()),
         *_chain_operations(old, new, handles),
-        *_by_set(AddElements, _gone(new, old)),
+        *(AddElements(set_name, elements) for set_name, elements in _gone(new, old)),
     )
 
 
@@ -115,8 +117,9 @@ def in_steps(operations: Iterable[Operation], new: State) -> Steps:
 
 def _parted(operation: DeleteElements, new: State) -> tuple[list[Operation], list[Operation]]:
     name = operation.set_name
-    replaced = tuple(element for element in operation.elements if ElementKey(name, element.key) in new.elements)
-    gone = tuple(element for element in operation.elements if ElementKey(name, element.key) not in new.elements)
+    wanted = new.elements.get(name, _NOTHING)
+    replaced = tuple(element for element in operation.elements if element.key in wanted)
+    gone = tuple(element for element in operation.elements if element.key not in wanted)
     return [DeleteElements(name, replaced)] if replaced else [], [DeleteElements(name, gone)] if gone else []
 
 
@@ -129,24 +132,18 @@ def chains_to_edit(old: State, new: State) -> tuple[str, ...]:
     )
 
 
-def _gone(old: State, new: State) -> Iterator[tuple[str, Element]]:
-    for entry, element in old.elements.items():
-        if not _is_same(new.elements.get(entry), element):
-            yield entry.set_name, element
+def _gone(old: State, new: State) -> Iterator[tuple[str, tuple[Element, ...]]]:
+    """What `new` has not or has with another value, set by set."""
+    for set_name, elements in old.elements.items():
+        kept = new.elements.get(set_name)
+        if kept is None:
+            yield set_name, tuple(elements.values())
+        elif gone := tuple([element for key, element in elements.items() if not _is_same(kept.get(key), element)]):
+            yield set_name, gone
 
 
 def _is_same(one: Element | None, other: Element) -> bool:
     return one is other or one == other
-
-
-def _by_set(
-    operation: type[AddElements] | type[DeleteElements], entries: Iterable[tuple[str, Element]]
-) -> Iterator[Operation]:
-    sets: dict[str, list[Element]] = {}
-    for set_name, element in entries:
-        sets.setdefault(set_name, []).append(element)
-    for set_name, elements in sets.items():
-        yield operation(set_name, tuple(elements))
 
 
 def _chain_operations(old: State, new: State, handles: Mapping[str, tuple[int, ...]]) -> Iterator[Operation]:

@@ -63,11 +63,8 @@ def _statements(rule: tuple[Expression, ...]) -> Iterator[str]:
 
 
 def _elements(state: State, table: Table) -> Iterator[str]:
-    by_set: dict[str, list[str]] = {}
-    for (set_name, _), element in state.elements.items():
-        by_set.setdefault(set_name, []).append(_element(set_name, element))
-    for set_name, formatted in by_set.items():
-        yield from _add_elements(set_name, formatted, table)
+    for set_name, elements in state.elements.items():
+        yield from _add_elements(set_name, [_element(set_name, element) for element in elements.values()], table)
 
 
 def _add_elements(set_name: str, formatted: Iterable[str], table: Table) -> Iterator[str]:

@@ -29,24 +29,27 @@ class Choice(msgspec.Struct, frozen=True):
 
 def choose(endpoints: Sequence[Endpoint], *, node: str, zone: str = "") -> Choice:
     """Choose on the node of this name and zone."""
-    ready = tuple(endpoint for endpoint in endpoints if endpoint.ready)
+    ready = tuple([endpoint for endpoint in endpoints if endpoint.ready])
     cluster = _near(ready, node, zone) or _leaving(endpoints)
-    here = tuple(endpoint for endpoint in endpoints if endpoint.node == node)
-    local = tuple(endpoint for endpoint in here if endpoint.ready) or _leaving(here)
+    here = [endpoint for endpoint in endpoints if endpoint.node == node]
+    local = tuple([endpoint for endpoint in here if endpoint.ready]) or _leaving(here)
     return Choice(cluster, local, is_served=bool(cluster))
 
 
 def _leaving(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
-    return tuple(endpoint for endpoint in endpoints if endpoint.serving and endpoint.terminating)
+    return tuple([endpoint for endpoint in endpoints if endpoint.serving and endpoint.terminating])
 
 
 def _near(ready: tuple[Endpoint, ...], node: str, zone: str) -> tuple[Endpoint, ...]:
     """Hints count only when every ready endpoint has one: else somebody would be left to nobody."""
-    if ready and all(endpoint.node_hints for endpoint in ready):
+    if not ready:
+        return ready
+    first = ready[0]
+    if first.node_hints and all(endpoint.node_hints for endpoint in ready):
         same_node = tuple(endpoint for endpoint in ready if node in endpoint.node_hints)
         if same_node:
             return same_node
-    if zone and all(endpoint.zone_hints for endpoint in ready):
+    if zone and first.zone_hints and all(endpoint.zone_hints for endpoint in ready):
         same_zone = tuple(endpoint for endpoint in ready if zone in endpoint.zone_hints)
         if same_zone:
             return same_zone

@@ -151,9 +151,8 @@ class AddElements(msgspec.Struct, frozen=True, gc=False):
     elements: tuple[Element, ...]
 
     def __post_init__(self) -> None:
-        for element in self.elements:
-            if element.comment:
-                check_comment(element.comment)
+        for comment in {element.comment for element in self.elements}:
+            check_comment(comment)
 
 
 class DeleteElements(msgspec.Struct, frozen=True, gc=False):

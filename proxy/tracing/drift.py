@@ -15,7 +15,7 @@ from proxy import layout, text
 from proxy.model import Target
 from proxy.restart import Found
 from proxy.ruleset import NodeText, Ruleset
-from proxy.state import ChainContent, ElementKey, State
+from proxy.state import ChainContent, State
 
 ABSENT: Final = "nothing"
 _BY_ID: Final = layout.LOOKED_UP_LATE - {layout.SINGLE_ENDPOINT}
@@ -65,17 +65,15 @@ def _rules(count: int | None) -> str:
 
 def meanings(state: State) -> dict[str, str]:
     """What stands at each place of a state, ids resolved."""
+    leading = [(set_name, element) for set_name, element in state.entries() if set_name not in _BY_ID]
     found = {
-        f"{entry.set_name} {text.format_key(entry.set_name, element)}": _meaning(state, element)
-        for entry, element in state.elements.items()
-        if entry.set_name not in _BY_ID
+        f"{set_name} {text.format_key(set_name, element)}": _meaning(state, element) for set_name, element in leading
     }
-    leading = (element for entry, element in state.elements.items() if entry.set_name not in _BY_ID)
-    used = {id_ for element in leading for id_ in _ids(state, element)}
-    for entry, element in state.elements.items():
-        if entry.set_name == layout.ENDPOINTS and entry.key not in used:
+    used = {id_ for _, element in leading for id_ in _ids(state, element)}
+    for id_, element in state.elements.get(layout.ENDPOINTS, {}).items():
+        if id_ not in used:
             target = _format_target(element.value) if isinstance(element.value, bytes) else "no target"
-            found[f"{entry.set_name} of nobody, {target}"] = "there"
+            found[f"{layout.ENDPOINTS} of nobody, {target}"] = "there"
     return found
 
 
@@ -104,20 +102,19 @@ def _ids(state: State, element: Element) -> Iterator[bytes]:
 def _turns(state: State, content: ChainContent) -> Iterator[bytes]:
     for expression in (expression for rule in content.rules for expression in rule):
         if isinstance(expression, NumgenIncrement):
-            last = min(expression.modulus, len(state.elements) + 1)
+            last = min(expression.modulus, len(state.elements.get(layout.RING, {})) + 1)
             for position in range(expression.offset, expression.offset + last):
-                element = state.elements.get(ElementKey(layout.RING, values.mark(position)))
+                element = state.find(layout.RING, values.mark(position))
                 yield element.value if element and isinstance(element.value, bytes) else b""
 
 
 def _target(state: State, id_: bytes) -> str:
-    endpoint = state.elements.get(ElementKey(layout.ENDPOINTS, id_))
+    endpoint = state.find(layout.ENDPOINTS, id_)
     if endpoint is None or not isinstance(endpoint.value, bytes):
         return "an endpoint that is not there"
     packed = endpoint.value[:-4]
-    hairpin = ElementKey(layout.HAIRPIN, values.concat(id_, packed))
-    marks = [name for name in _MARKED if ElementKey(name, id_) in state.elements]
-    marks += [layout.HAIRPIN] * (hairpin in state.elements)
+    marks = [name for name in _MARKED if state.find(name, id_)]
+    marks += [layout.HAIRPIN] * (state.find(layout.HAIRPIN, values.concat(id_, packed)) is not None)
     return " ".join([_format_target(endpoint.value), *(f"({mark})" for mark in marks)])
 
 

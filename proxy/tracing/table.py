@@ -28,11 +28,11 @@ class Rules:
         self._chains = {**chains, **{name: _chain(name, content) for name, content in state.chains.items()}}
         self._elements: dict[str, dict[bytes, Element]] = {}
         self._intervals: dict[str, list[Element]] = {}
-        for entry, element in state.elements.items():
+        for set_name, element in state.entries():
             if element.end is None:
-                self._elements.setdefault(entry.set_name, {})[entry.key] = element
+                self._elements.setdefault(set_name, {})[element.key] = element
             else:
-                self._intervals.setdefault(entry.set_name, []).append(element)
+                self._intervals.setdefault(set_name, []).append(element)
 
     def chain(self, name: str) -> s.Chain:
         found = self._chains.get(name)

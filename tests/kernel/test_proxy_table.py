@@ -122,7 +122,7 @@ def test_a_state_as_text_is_the_state_the_kernel_then_has(node):
         }
         rules = {name: tuple(rule.expressions for _, rule in nft.rules(name)) for name in wanted.chains}
 
-    assert found == {tuple(key): (element.value, element.comment) for key, element in wanted.elements.items()}
+    assert found == {(name, element.key): (element.value, element.comment) for name, element in wanted.entries()}
     assert rules == {name: content.rules for name, content in wanted.chains.items()}
 
 

@@ -127,6 +127,6 @@ def test_a_range_with_the_node_admits_the_load_balancer():
     name = world.put(made, endpoint_slice("web", ["10.244.1.2"]))
     planner = Planner(world, node="node1", family="IPv4", look=seen)
     elements = planner.draft(name, NOT_SERVED).new.state.elements
-    allowed = {entry.key[12:] for entry in elements if entry.set_name == "allowed-sources"}
+    allowed = {key[12:] for key in elements["allowed-sources"]}
 
     assert allowed == {ip_address(text).packed for text in ("192.0.2.0", "203.0.113.2")}

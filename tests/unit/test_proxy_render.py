@@ -78,7 +78,7 @@ def test_no_name_makes_a_comment_the_kernel_refuses():
     planner = Planner(source, node="node1", family="IPv4")
     for name in source.names():
         state = planner.draft(name, NOT_SERVED).new.state
-        for comment in [element.comment for element in state.elements.values()]:
+        for comment in [element.comment for _, element in state.entries()]:
             check_comment(comment)
 
 

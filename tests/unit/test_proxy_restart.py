@@ -11,7 +11,7 @@ from proxy import layout, restart
 from proxy import state as states
 from proxy.identities import NOBODY, Assignment, Member
 from proxy.model import ServiceName, ServicePort, ServicePortName, Target
-from proxy.state import ChainContent, ElementKey, State
+from proxy.state import ChainContent, State
 
 PORT = ServicePort(
     name=ServicePortName(ServiceName("default", "web"), "http", "TCP"), cluster_ip=IPv4Address("10.96.0.10"), port=80
@@ -38,7 +38,7 @@ def test_ids_and_turns_are_taken_over():
 
 def test_the_id_of_a_single_endpoint_is_taken_over():
     state = found()
-    del state.elements[ElementKey(layout.SERVICES, FRONT)]
+    del state.elements[layout.SERVICES]
     state.add(layout.SINGLE_ENDPOINT, Element(FRONT, MARK(8)))
 
     assert restart.adopted(state, PORT) == Assignment((Member(TWO, 8),))
@@ -52,7 +52,7 @@ def test_an_endpoint_with_several_turns_is_taken_over():
 
 
 def drop(set_name: str, key: bytes):
-    return lambda state: state.elements.pop(ElementKey(set_name, key))
+    return lambda state: state.elements[set_name].pop(key)
 
 
 def put(set_name: str, element: Element):
