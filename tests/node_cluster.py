@@ -70,7 +70,7 @@ class Agent:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def routes(self) -> set[str]:
         """Our routes as `ip route` prints them."""
@@ -114,7 +114,7 @@ class ClusterOfAgents:
 
     def kill_api(self) -> None:
         self.api.kill()
-        self.api.wait(20)
+        self.api.wait(60)
 
     def ask(self, question: Callable[[Client], Any]) -> Any:
         """Ask the API from the switch, where it listens."""
@@ -149,7 +149,7 @@ class ClusterOfAgents:
 
     def ready(self, name: str, address: str, *flags: str) -> Agent:
         agent = self.add(name, address, *flags)
-        eventually(lambda: self.is_ready(name), within=30)
+        eventually(lambda: self.is_ready(name), within=60)
         return agent
 
 
@@ -160,7 +160,7 @@ def cluster(directory: Path, *flags: str, server: str = SERVER) -> Iterator[Clus
         switch.run("ip", "link", "add", "name", "link0", "up", "type", "bridge")
         switch.run("ip", "address", "add", *on_link(server), "dev", "link0")
         made = ClusterOfAgents(directory, switch, stack, flags=flags, server=server)
-        stack.callback(lambda: made.api.kill() or made.api.wait(20))
+        stack.callback(lambda: made.api.kill() or made.api.wait(60))
         made.start_api()
         yield made
         if made._client:

@@ -12,7 +12,7 @@ import pytest
 from tests.node_cluster import Agent, ClusterOfAgents, cluster
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 DUAL = ("--cluster-cidr", "10.244.0.0/16,fd00:10:244::/56", "--service-cidr", "10.96.0.0/16,fd00:10:96::/112")
 
@@ -29,12 +29,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfAgents]:
         single.kill_api()
         single.flags = DUAL
         single.start_api()
-        eventually(lambda: all(is_dual(single, agent) for agent in single.agents.values()), within=60)
+        eventually(lambda: all(is_dual(single, agent) for agent in single.agents.values()), within=120)
         yield single
 
 
 def is_dual(made: ClusterOfAgents, agent: Agent) -> bool:
-    return len(agent.routes6()) == 1 and len(addresses(made, agent.name)) == 2
+    return len(agent.routes()) == len(agent.routes6()) == 1 and len(addresses(made, agent.name)) == 2
 
 
 def addresses(made: ClusterOfAgents, name: str) -> list[str]:
@@ -81,7 +81,9 @@ def test_forwarding_does_not_cost_the_node_its_advertised_route(made: ClusterOfA
 
 def test_a_removed_route_and_table_come_back(made: ClusterOfAgents) -> None:
     agent = made.agents["n1"]
-    expected = agent.routes6()
+    expected = {f"{pod_cidrs(made, 'n2')[1]} via fd00:192:2::2 dev eth0"}
+    eventually(lambda: agent.routes6() == expected)
+    eventually(lambda: "ip6 podwire-node" in agent.namespace.run("nft", "list", "tables"))
     agent.namespace.run("ip", "-6", "route", "delete", pod_cidrs(made, "n2")[1])
     agent.namespace.run("nft", "delete", "table", "ip6", "podwire-node")
     eventually(lambda: agent.routes6() == expected)
