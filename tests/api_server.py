@@ -48,12 +48,12 @@ class ApiServer:
         with open(self.directory.parent / "api.log", "ab") as log:
             argv = [PROGRAM, "--data-dir", str(self.directory), *listens, *self.flags]
             self.process = self.home.start(*argv, stderr=log, stdout=log, **options)
-        eventually(self.is_ready, within=20)
+        eventually(self.is_ready, within=60)
 
     def is_ready(self) -> bool:
         assert self.process.poll() is None, self.log
         try:
-            return self.request("GET", "/readyz", timeout=2, retries=False).status == 200
+            return self.request("GET", "/readyz", timeout=10, retries=False).status == 200
         except (OSError, urllib3.exceptions.HTTPError, ValueError):
             self.forget_connections()
             return False
@@ -68,7 +68,7 @@ class ApiServer:
         """SIGTERM; returns how long it took."""
         began = time.monotonic()
         self.process.terminate()
-        assert self.process.wait(timeout=20) == 0, self.log
+        assert self.process.wait(timeout=60) == 0, self.log
         return time.monotonic() - began
 
     def forget_connections(self) -> None:

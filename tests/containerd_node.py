@@ -92,7 +92,7 @@ def containerd_node(plugin: PluginNode, directory: Path, images: Path) -> Iterat
         yield node
         machine.run("pkill", "-x", "containerd")
         for daemon in node.daemons:
-            daemon.wait(20)
+            daemon.wait(60)
 
 
 def start(node: ContainerdNode) -> None:
@@ -108,7 +108,7 @@ def start(node: ContainerdNode) -> None:
         except CriError:
             return False
 
-    eventually(is_ready, within=30)
+    eventually(is_ready, within=60)
     client.close()
 
 

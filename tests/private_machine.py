@@ -42,7 +42,7 @@ class Machine:
 
     def run(self, *argv: str, env: dict[str, str] | None = None) -> str:
         environ = {**os.environ, **(env or {})}
-        done = subprocess.run(self.argv(*argv), capture_output=True, text=True, env=environ, timeout=60)
+        done = subprocess.run(self.argv(*argv), capture_output=True, text=True, env=environ, timeout=250)
         assert not done.returncode, f"{' '.join(argv)}: exit {done.returncode}: {done.stderr}{done.stdout}"
         return done.stdout
 
@@ -56,7 +56,7 @@ class Machine:
             self.argv("sh", "-c", f"mkdir -p {os.path.dirname(path)} && cat > {path}"),
             input=text.encode(),
             check=True,
-            timeout=10,
+            timeout=60,
         )
 
 
@@ -75,7 +75,7 @@ def machine(namespace: Namespace, scratch: Path) -> Iterator[Machine]:
         yield Machine(_only_child(outer.pid), f"/{namespace.name}")
     finally:
         outer.stdin.close()
-        outer.wait(10)
+        outer.wait(60)
         outer.stdout.close()
         _remove_cgroups(namespace.name)
 
@@ -86,11 +86,25 @@ def _only_child(pid: int) -> int:
 
 
 def _remove_cgroups(name: str) -> None:
-    for top in Path("/sys/fs/cgroup").glob(f"**/{name}") if name else ():
-        for path in sorted((top, *(each for each in top.rglob("*") if each.is_dir())), reverse=True):
+    for top in groups(name):
+        for path, _, _ in os.walk(top, topdown=False):
             # The killed processes leave their group only when the kernel has buried them.
-            eventually(lambda path=path: not (path / "cgroup.procs").read_text())
-            path.rmdir()
+            eventually(lambda path=path: is_removed(path))
+
+
+def groups(name: str) -> list[str]:
+    """The topmost control groups of a name, in every hierarchy; those of others come and go meanwhile."""
+    return [os.path.join(path, name) for path, below, _ in os.walk("/sys/fs/cgroup") if name in below]
+
+
+def is_removed(path: str) -> bool:
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def image(path: Path) -> Path:

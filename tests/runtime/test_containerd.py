@@ -39,12 +39,12 @@ def machine(node, tmp_path):
         made.run("ln", "-s", str(node.executable), "/opt/cni/bin/podwire")
         (tmp_path / "config.toml").write_text(CONFIG.format(directory=tmp_path))
         daemon = made.start("containerd", "--config", str(tmp_path / "config.toml"), log=tmp_path / "containerd.log")
-        eventually(lambda: is_serving(made), within=30)
+        eventually(lambda: is_serving(made), within=60)
         image = private_machine.image(tmp_path / "image.tar")
         made.run(*CTR, "images", "import", "--snapshotter", "native", str(image))
         yield made
         made.run("kill", str(made_pid(made)))
-        daemon.wait(20)
+        daemon.wait(60)
 
 
 def conflist(plugin):
@@ -53,7 +53,7 @@ def conflist(plugin):
 
 
 def is_serving(made) -> bool:
-    return subprocess.run(made.argv(*CTR, "version"), capture_output=True, timeout=20).returncode == 0
+    return subprocess.run(made.argv(*CTR, "version"), capture_output=True, timeout=60).returncode == 0
 
 
 def made_pid(made) -> int:
@@ -69,8 +69,15 @@ def run_container(machine, tmp_path, name, *command):
 
 
 def end_container(machine, process, name):
+    """A container has its network, and so its lease, before it runs and can be killed."""
+    eventually(lambda: is_running(machine, name))
     machine.run(*CTR, "tasks", "kill", "--signal", "SIGKILL", name)
-    process.wait(30)
+    process.wait(60)
+
+
+def is_running(machine, name) -> bool:
+    tasks = [line.split() for line in machine.run(*CTR, "tasks", "list").splitlines()]
+    return [name, "RUNNING"] in [[task[0], task[-1]] for task in tasks]
 
 
 def leased(node, name) -> str:
@@ -80,10 +87,10 @@ def leased(node, name) -> str:
 
 def test_containers_get_addresses_reach_each_other_and_give_them_back(machine, node, tmp_path):
     server = run_container(machine, tmp_path, "server", "sleep", "60")
-    address = eventually(lambda: leased(node, "server"), within=20)
+    address = eventually(lambda: leased(node, "server"))
     assert address == "10.244.1.2"
     client = run_container(machine, tmp_path, "client", "ping", "-c", "1", "-W", "5", address)
-    assert client.wait(60) == 0, (tmp_path / "client.log").read_text()
+    assert client.wait(250) == 0, (tmp_path / "client.log").read_text()
     assert node.leased() == {"default-server": address}
     end_container(machine, server, "server")
     assert (node.leased(), node.veths()) == ({}, [])
@@ -99,10 +106,9 @@ def test_agent_serves_a_runtime_in_other_process_and_mount_namespaces(machine, n
 
     with node.agent(answer):
         container = run_container(machine, tmp_path, "server", "sleep", "60")
-        address = eventually(lambda: leased(node, "server"), within=20)
-        shown = eventually(
-            lambda: machine.run(*CTR, "tasks", "exec", "--exec-id", "x", "server", "/bin/busybox", "ip", "address")
-        )
+        address = eventually(lambda: leased(node, "server"))
+        eventually(lambda: is_running(machine, "server"))
+        shown = machine.run(*CTR, "tasks", "exec", "--exec-id", "x", "server", "/bin/busybox", "ip", "address")
         assert f"inet {address}/24" in shown
         end_container(machine, container, "server")
     assert (len(answered), node.leased(), node.veths()) == (2, {}, [])

@@ -79,7 +79,7 @@ def ended(runtime, record, name):
 
 
 def ask(address, port=8080):
-    with socket.create_connection((address, port), timeout=2) as connection:
+    with socket.create_connection((address, port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
         received = b""
         while chunk := connection.recv(4096):
@@ -94,7 +94,7 @@ def answers(namespace, address, port=8080):
         except OSError:
             return None
 
-    return eventually(lambda: namespace.call(asked), within=20)
+    return eventually(lambda: namespace.call(asked), within=60)
 
 
 def test_a_pod_runs_answers_and_leaves_nothing(runtime, node):
@@ -105,7 +105,7 @@ def test_a_pod_runs_answers_and_leaves_nothing(runtime, node):
     assert (answer["pod"], answer["namespace"], answer["node"]) == ("web", "demo", "node1")
     assert list(node.plugin.leased().values()) == [record.address]
     runtime.remove(record)
-    assert node.left() == NOTHING
+    eventually(lambda: node.left() == NOTHING, every=0.1)
 
 
 def test_two_containers_talk(runtime, node):
@@ -114,11 +114,12 @@ def test_two_containers_talk(runtime, node):
     asking = Container(name="ask", image="podwire/echo", command=("wget", "-qO-", f"http://{server.address}:8080"))
     client = run(runtime, a_pod("client", asking, restart_policy="Never"))
 
-    assert eventually(lambda: ended(runtime, client, "ask"), within=20).exit_code == 0
-    assert f'"client": "{client.address}:' in log(runtime, "uid-client", "ask")
+    assert eventually(lambda: ended(runtime, client, "ask")).exit_code == 0
+    eventually(lambda: f'"client": "{client.address}:' in log(runtime, "uid-client", "ask"))
 
 
 def log(runtime, uid, container):
+    """The runtime may write the last line after it has said that the container ended."""
     return runtime._place.log_file(uid, container).read_text()
 
 
@@ -130,7 +131,7 @@ def test_containers_of_a_pod_share_its_network(runtime, node):
     )
     record = run(runtime, a_pod("both", ECHO, asking))
 
-    assert eventually(lambda: ended(runtime, record, "ask"), within=20).exit_code == 0
+    assert eventually(lambda: ended(runtime, record, "ask")).exit_code == 0
 
 
 def test_a_hostport_leads_into_the_container_from_outside_the_node(runtime, node, make_namespace):
@@ -162,10 +163,10 @@ def test_a_command_that_fails_tells_its_exit_code_and_its_words(runtime):
     failing = Container(name="main", image="podwire/echo", command=("sh", "-c", "echo why; exit 3"))
     record = run(runtime, a_pod("job", failing))
 
-    found = eventually(lambda: ended(runtime, record, "main"), within=20)
+    found = eventually(lambda: ended(runtime, record, "main"))
 
     assert found.exit_code == 3
-    assert log(runtime, "uid-job", "main").endswith("stdout F why\n")
+    eventually(lambda: log(runtime, "uid-job", "main").endswith("stdout F why\n"))
 
 
 def test_a_command_that_is_not_in_the_image_says_so(runtime):
@@ -214,17 +215,17 @@ def test_an_asked_container_ends_by_itself_and_its_pod_is_woken(runtime, node):
     answers(node.plugin.namespace, record.address)
     runtime.follow(woken.append)
 
-    runtime.ask_to_end(record, 10.0)
+    runtime.ask_to_end(record, 60.0)
 
-    assert eventually(lambda: ended(runtime, record, "echo"), within=8).exit_code == 0
+    assert eventually(lambda: ended(runtime, record, "echo")).exit_code == 0
     eventually(lambda: "uid-web" in woken)
 
 
 def test_a_command_beside_a_container_is_a_probe(runtime):
     record = run(runtime, a_pod("web"))
 
-    assert runtime.probe(("true",), record, "echo", seconds=5) == ""
-    assert "exit status 1" in runtime.probe(("false",), record, "echo", seconds=5)
+    assert runtime.probe(("true",), record, "echo", seconds=60) == ""
+    assert "exit status 1" in runtime.probe(("false",), record, "echo", seconds=60)
     assert "Readiness probe failed" in runtime.probe(("sleep", "60"), record, "echo", seconds=1)
 
 
@@ -233,12 +234,12 @@ def test_a_long_log_is_moved_away_and_the_container_writes_on(runtime):
     script = "yes 012345678901234567890123456789 | head -c 6200000; until [ -e /go ]; do sleep 0.1; done; echo after"
     record = run(runtime, a_pod("talker", Container(name="main", image="podwire/echo", command=("sh", "-c", script))))
     path = runtime._place.log_file("uid-talker", "main")
-    eventually(lambda: path.exists() and log_files.is_long(path), within=20, every=0.05)
+    eventually(lambda: path.exists() and log_files.is_long(path), every=0.05)
 
     runtime.trim_logs()
-    assert runtime.probe(("touch", "/go"), record, "main", seconds=5) == ""
+    assert runtime.probe(("touch", "/go"), record, "main", seconds=60) == ""
 
-    eventually(lambda: path.exists() and path.read_text().endswith("stdout F after\n"), within=10)
+    eventually(lambda: path.exists() and path.read_text().endswith("stdout F after\n"))
     assert log_files.predecessor(path).stat().st_size > log_files.LARGEST
 
 
@@ -247,7 +248,7 @@ def test_a_sandbox_that_died_is_lost(runtime, node):
 
     node.ctr("tasks", "kill", "--signal", "SIGKILL", record.sandbox_id)
 
-    eventually(lambda: runtime.look(record) is None, within=10)
+    eventually(lambda: runtime.look(record) is None)
 
 
 def test_a_pod_made_again_takes_the_place_of_what_a_killed_runner_left(runtime, node):
@@ -264,6 +265,7 @@ def test_containers_outlive_their_daemon(runtime, node):
     answers(node.plugin.namespace, record.address)
 
     node.machine.run("pkill", "-KILL", "-x", "containerd")
+    node.daemons[-1].wait(60)
     with pytest.raises(CriError, match="UNAVAILABLE"):
         runtime.look(record)
     start(node)

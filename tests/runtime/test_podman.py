@@ -81,7 +81,7 @@ def test_containers_get_addresses_talk_and_give_them_back(podman, node):
     start("client", "--entrypoint", "wget", names.ECHO, "-qO-", f"http://{address}:8080/")
 
     assert run("wait", "client").strip() == "0"
-    assert '"pod": "server"' in run("logs", "client")
+    eventually(lambda: '"pod": "server"' in run("logs", "client"))
     remove(run, "server", "client")
     assert (address, node.leased(), node.veths()) == ("10.244.1.2", {}, [])
 
