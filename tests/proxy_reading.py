@@ -43,7 +43,8 @@ class Reading:
     def __init__(self, nft: Nft) -> None:
         self._sets = {name: {element.key: element for element in nft.elements(name)} for name in layout.WRITTEN}
         self._rules = nft.all_rules()
-        self._met: dict[tuple[bytes, ...], bool] = {}
+        self._met_ids: set[bytes] = set()
+        self._met_positions: set[int] = set()
         self.chains = frozenset(chain.name for chain in nft.chains())
         self.cluster_ips = frozenset(str(ip_address(key)) for key in self._sets["cluster-ips"])
         self.ids = {key: _target(element.value) for key, element in self._sets["endpoints"].items()}
@@ -63,7 +64,7 @@ class Reading:
         for key, element in self._sets["single-endpoint"].items():
             assert _front(key) not in self.ways, "a Service port stands in both maps"
             self.ways[_front(key)] = Way((self.ids[element.value],))
-            self._met[element.value,] = False
+            self._met_ids.add(element.value)
         self._check_nothing_is_unused()
 
     def _ways(self, name: str, front: Callable) -> dict:
@@ -75,14 +76,16 @@ class Reading:
         assert verdict.chain in self.chains
         expressions = [expression for _, rule in self._rules[verdict.chain] for expression in rule.expressions]
         (turn,) = [expression for expression in expressions if isinstance(expression, NumgenIncrement)]
-        ids = tuple(self.positions[position] for position in range(turn.offset, turn.offset + turn.modulus))
+        positions = range(turn.offset, turn.offset + turn.modulus)
+        ids = tuple(self.positions[position] for position in positions)
         jumps = [expression.verdict.chain for expression in expressions if isinstance(expression, SetVerdict)]
-        self._met[ids] = True
+        self._met_ids.update(ids)
+        self._met_positions.update(positions)
         return Way(tuple(self.ids[one] for one in ids), _affinity(jumps))
 
     def _check_nothing_is_unused(self) -> None:
-        assert len(self.positions) == sum(len(ids) for ids, has_ring in self._met.items() if has_ring)
-        assert self.ids.keys() == {one for ids in self._met for one in ids}
+        assert self.positions.keys() == self._met_positions
+        assert self.ids.keys() == self._met_ids
 
 
 def _affinity(jumps: list[str]) -> int | None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.kernel.test_proxy_program import A, B, C, Program, api, program
 from tests.kernel.test_proxy_table import other_version_in_place
-from tests.service_node import ask
+from tests.service_node import PATIENT, ask
 from tests.waiting import eventually
 
 __all__ = ["api", "program"]
@@ -26,18 +26,17 @@ _AT_ONCE = 64
 
 
 class Storm:
-    """Connections as they were begun, and what did not work, with the moment of its beginning."""
+    """Connections as they were begun, and what did not work, with the moments of its beginning and end."""
 
     def __init__(self, proxy: Program, cluster_ip: str) -> None:
+        self.cluster_ip = cluster_ip
         self.answered = 0
-        self.failures: list[tuple[float, str]] = []
-        self._cluster_ip = cluster_ip
+        self.failures: list[tuple[float, float, str]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=proxy.node.inside, args=("client", self._run))
 
     def __enter__(self) -> Self:
         self._thread.start()
-        eventually(lambda: self.answered > A_SECOND // 4)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -45,25 +44,27 @@ class Storm:
         self._thread.join()
 
     def await_more(self, seconds: float) -> None:
+        """Return after so many seconds' worth of connections: a busy machine takes longer for them."""
         wanted = self.answered + len(self.failures) + A_SECOND * seconds
-        eventually(lambda: self.answered + len(self.failures) > wanted, within=seconds * 10)
+        eventually(lambda: self.answered + len(self.failures) > wanted, within=60)
 
     def _run(self) -> None:
         # Threads begin in the namespace of the thread that starts them.
-        with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
-            began = time.monotonic()
-            for count in itertools.count(1):
-                if self._stop.wait(max(began + count / A_SECOND - time.monotonic(), 0)):
-                    return
-                pool.submit(self._connect)
+        pool = concurrent.futures.ThreadPoolExecutor(_AT_ONCE)
+        began = time.monotonic()
+        for count in itertools.count(1):
+            if self._stop.wait(max(began + count / A_SECOND - time.monotonic(), 0)):
+                break
+            pool.submit(self._connect)
+        pool.shutdown(cancel_futures=True)
 
     def _connect(self) -> None:
         began = time.monotonic()
         try:
-            ask(self._cluster_ip, 80, timeout=10)
+            ask(self.cluster_ip, 80, timeout=PATIENT)
             self.answered += 1
         except OSError as error:
-            self.failures.append((began, repr(error)))
+            self.failures.append((began, time.monotonic(), repr(error)))
 
 
 @pytest.fixture
@@ -71,31 +72,28 @@ def storm(program) -> Iterator[Storm]:
     cluster_ip = program.create("web", A, B, C)
     program.await_targets(cluster_ip, A, B, C)
     with Storm(program, cluster_ip) as made:
+        made.await_more(0.25)
         yield made
-
-
-def is_listening(proxy: Program, starts: int) -> bool:
-    return proxy.log.count("event=listed") >= 2 * starts
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_storm_passes_while_the_proxy_is_restarted(program, storm, number):
-    for restart in range(2, 5):
+    for _ in range(3):
         program.end(number)
         storm.await_more(0.5)
         program.start()
-        eventually(lambda restart=restart: is_listening(program, restart))
+        program.await_health()
         storm.await_more(0.5)
 
     assert storm.failures == []
 
 
 def test_a_storm_passes_while_the_proxy_is_upgraded_in_place(program, storm):
-    for restart in range(2, 5):
+    for upgrades in range(1, 4):
         program.end()
         other_version_in_place(program.node)
         program.start()
-        eventually(lambda restart=restart: program.log.count("stand-in, which is gone now") == restart - 1)
+        eventually(lambda count=upgrades: program.log.count("stand-in, which is gone now") >= count)
         storm.await_more(0.5)
 
     assert storm.failures == []
@@ -110,14 +108,19 @@ def test_a_storm_passes_while_endpoints_are_replaced(program, storm):
     assert storm.failures == []
 
 
-def test_a_storm_passes_a_second_after_somebody_flushed_the_table(program, storm):
-    flushed = []
+def test_a_storm_passes_once_the_table_that_somebody_flushed_is_repaired(program, storm):
+    outages = []
     for _ in range(3):
-        flushed.append(time.monotonic())
+        flushed = time.monotonic()
         program.node.node.run("nft", "flush", "ruleset")
+        program.await_targets(storm.cluster_ip, A, B, C)
+        outages.append((flushed, time.monotonic()))
         storm.await_more(2)
-    late = [failure for failure in storm.failures if all(not 0 <= failure[0] - moment < 1 for moment in flushed)]
 
-    assert late == []
+    def is_excused(began: float, ended: float) -> bool:
+        """Whether it was under way while there was no table."""
+        return any(began <= repaired and ended >= flushed for flushed, repaired in outages)
+
+    assert [failure for failure in storm.failures if not is_excused(*failure[:2])] == []
     assert storm.answered > 3 * A_SECOND
     assert "command=nft" in program.log
