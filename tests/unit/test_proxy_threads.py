@@ -134,6 +134,15 @@ def test_the_api_is_asked_for_what_the_proxy_serves(start):
     }
 
 
+def test_an_api_server_without_service_cidrs_is_no_trouble(start, capsys):
+    api, table = Api(**web()), WatchedTable()
+    start(api, table)
+    eventually(lambda: is_served(table))
+    (said,) = (line for line in capsys.readouterr().out.splitlines() if "there are no ServiceCIDRs" in line)
+
+    assert "warning" not in said
+
+
 def change(table: str, **who) -> Change:
     said = {"port_id": 1, "process_id": 99, "command": "nft", "what": frozenset({"delete table"}), **who}
     return Change(table=table, family=int(RULESET.table.family), **said)
