@@ -7,6 +7,7 @@ while the others go on.
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
@@ -84,22 +85,23 @@ class ControlLoop(Generic[K]):
     ) -> None:
         self._longest_rest = rest
         self._log = log.bind(loop=name)
-        self._dirty: DirtySet[K] = DirtySet(backoff)
         self._clock = clock
-        self._changed = threading.Condition()
-        self._stopping = False
+        self._dirty: DirtySet[K] = DirtySet(backoff)
+        # No lock: two threads that list 10,000 objects each would wait for it, and for the interpreter's, in turns.
+        self._marks: deque[tuple[K, float]] = deque()
+        self._marked = threading.Event()
+        self._stopped = threading.Event()
 
     def mark(self, key: K, *, after: float = 0.0) -> None:
         """Look at this key soon, or after so many seconds."""
-        with self._changed:
-            self._dirty.mark(key, self._clock() + after)
-            self._changed.notify()
+        self._marks.append((key, self._clock() + after))
+        if not self._marked.is_set():
+            self._marked.set()
 
     def stop(self) -> None:
         """Let `run` return when its current round is over."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
+        self._stopped.set()
+        self._marked.set()
 
     def run(self, sync: Callable[[frozenset[K]], None]) -> None:
         """Call `sync` with all due keys, again and again, until `stop`.
@@ -113,35 +115,39 @@ class ControlLoop(Generic[K]):
 
     def run_due(self, sync: Callable[[frozenset[K]], None]) -> frozenset[K]:
         """Do one round with what is due now, if anything is; return the keys it had."""
-        with self._changed:
-            keys = self._dirty.take(self._clock())
+        self._take_marks()
+        keys = self._dirty.take(self._clock())
         if keys:
             self._round(keys, sync)
         return keys
 
     def _await_keys(self) -> frozenset[K]:
         """Return due keys; none once stopped."""
-        with self._changed:
-            while not self._stopping:
-                now = self._clock()
-                due = self._dirty.next_due()
-                if due is not None and due <= now:
-                    return self._dirty.take(now)
-                self._changed.wait(None if due is None else due - now)
-        return frozenset()
+        while True:
+            # First this: whoever marks, or stops, after it sets the event again.
+            self._marked.clear()
+            if self._stopped.is_set():
+                return frozenset()
+            self._take_marks()
+            now = self._clock()
+            due = self._dirty.next_due()
+            if due is not None and due <= now:
+                return self._dirty.take(now)
+            self._marked.wait(None if due is None else due - now)
+
+    def _take_marks(self) -> None:
+        while self._marks:
+            self._dirty.mark(*self._marks.popleft())
 
     def _rest(self, seconds: float) -> None:
-        end = self._clock() + seconds
-        with self._changed:
-            while not self._stopping and (left := end - self._clock()) > 0:
-                self._changed.wait(left)
+        if seconds > 0:
+            self._stopped.wait(seconds)
 
     def _round(self, keys: frozenset[K], sync: Callable[[frozenset[K]], None]) -> None:
         failures = _attempt(keys, sync)
-        with self._changed:
-            now = self._clock()
-            self._dirty.succeeded(keys - failures.keys())
-            delays = [self._dirty.failed(key, now) for key in failures]
+        now = self._clock()
+        self._dirty.succeeded(keys - failures.keys())
+        delays = [self._dirty.failed(key, now) for key in failures]
         if failures:
             self._report(failures, min(delays))
 

@@ -43,8 +43,7 @@ class ClusterIPs:
         """Let go of what these Services no longer want; before any of the round claims, so that it can change hands."""
         for draft in drafts:
             # A start drafts every Service of the cluster, and most drafts change no claim.
-            claims = draft.old.claims
-            for claim in claims - draft.new.claims if claims else ():
+            for claim in draft.old.claims - draft.new.claims if draft.old.state.elements else ():
                 if self._owners.get(claim) == draft.name:
                     del self._owners[claim]
 

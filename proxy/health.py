@@ -68,15 +68,17 @@ class Health:
 
     def queued(self, family: Family) -> None:
         """A change came."""
-        with self._lock:
-            progress = self._progress[family]
-            progress.waiting_since = progress.waiting_since or self._clock()
+        progress = self._progress[family]
+        if progress.waiting_since is None:
+            with self._lock:
+                progress.waiting_since = self._clock()
 
     def taken(self, family: Family) -> None:
         """A round begins with all that came."""
         with self._lock:
             progress = self._progress[family]
-            progress.taken_since = progress.taken_since or progress.waiting_since
+            # A round may be about a change that came in this very moment: it is late if it does not end either.
+            progress.taken_since = progress.taken_since or progress.waiting_since or self._clock()
             progress.waiting_since = None
 
     def applied(self, family: Family) -> None:

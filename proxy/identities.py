@@ -54,20 +54,21 @@ class Numbers:
 
     def claim(self, numbers: Sequence[int]) -> bool:
         """Take exactly these, found in use in the kernel. False, and nothing taken, if they are not free."""
-        wanted = set(numbers)
+        if not numbers:
+            return True
+        wanted, last = set(numbers), max(numbers)
         if len(wanted) != len(numbers) or not self._taken.isdisjoint(wanted):
             return False
-        if any(number not in self._numbers for number in wanted):
+        if min(numbers) not in self._numbers or last not in self._numbers:
             return False
         self._taken |= wanted
-        self.skip(wanted)
+        self._next = max(self._next, last + 1)
         return True
 
     def skip(self, numbers: Iterable[int]) -> None:
         """Go on after these: whoever had them is remembered somewhere, if only by connections."""
         last = max(filter(self._numbers.__contains__, numbers), default=-1)
-        if last >= self._next:
-            self._next = last + 1
+        self._next = max(self._next, last + 1)
 
     def give_back(self, numbers: Iterable[int]) -> None:
         self._taken.difference_update(numbers)
@@ -145,13 +146,15 @@ class Identities:
         return Assignment(members, old.first if keeps_ring else self._positions.take(len(members)))
 
     def adopt(self, found: Mapping[K, Assignment]) -> dict[K, Assignment]:
-        """Take over what an earlier run left in the kernel for one Service port, as far as nobody else has it."""
+        """Take over what an earlier run left in the kernel for one Service port, as far as nobody else has it.
+
+        All that stands in the kernel must have been skipped before.
+        """
         members = {member for assignment in found.values() for member in assignment.members}
         ids, targets = {member.id for member in members}, {member.target for member in members}
         is_sound = len(ids) == len(targets) == len(members) and all(number % self._size for number in ids)
         if not is_sound or not self._shares.claim(sorted(self._shares_of(found.values()))):
             return dict.fromkeys(found, NOBODY)
-        self.skip(ids=ids, positions=())
         return {
             key: assignment if self._positions.claim(assignment.positions) else Assignment(assignment.members)
             for key, assignment in found.items()
@@ -160,6 +163,8 @@ class Identities:
     def release(self, dropped: Iterable[Assignment], kept: Iterable[Assignment]) -> None:
         """Give back what `dropped` have and `kept` have not; all of one Service."""
         dropped, kept = tuple(dropped), tuple(kept)
+        if not dropped:
+            return
         self._shares.give_back(self._shares_of(dropped) - self._shares_of(kept))
         still = {assignment.first for assignment in kept}
         for assignment in dropped:
@@ -168,13 +173,11 @@ class Identities:
 
     def skip(self, *, ids: Iterable[int], positions: Iterable[int]) -> None:
         """Do not hand these out soon."""
-        shares: set[int] = set()
-        for number in ids:
-            share, slot = divmod(number, self._size)
+        last = {number // self._size: number % self._size for number in sorted(ids)}
+        shares = [share for share in last if 0 <= share - self._first_share < len(self._next)]
+        for share in shares:
             index = share - self._first_share
-            if 0 <= index < len(self._next):
-                self._next[index] = max(self._next[index], slot)
-                shares.add(share)
+            self._next[index] = max(self._next[index], last[share])
         self._shares.skip(shares)
         self._positions.skip(positions)
 

@@ -100,13 +100,17 @@ _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9/._-]")
 
 def frontend(port: ServicePort, address: Address | None = None) -> bytes:
     """The key of a Service port in SERVICES, SINGLE_ENDPOINT, OUTSIDE …: at its cluster IP or another address of it."""
-    protocol = values.proto(PROTOCOL_NUMBERS[port.name.protocol])
-    return values.concat((address or port.cluster_ip).packed, protocol, values.port(port.port))
+    return (address or port.cluster_ip).packed + _protocol_and_port(port.name.protocol, port.port)
 
 
 def node_port(port: ServicePort) -> bytes:
     """The key of a Service port in NODE_PORTS and its like."""
-    return values.concat(values.proto(PROTOCOL_NUMBERS[port.name.protocol]), values.port(port.node_port))
+    return _protocol_and_port(port.name.protocol, port.node_port)
+
+
+@lru_cache(maxsize=1024)
+def _protocol_and_port(protocol: Protocol, number: int) -> bytes:
+    return values.concat(values.proto(PROTOCOL_NUMBERS[protocol]), values.port(number))
 
 
 def leads(port: ServicePort, scope: Scope) -> Iterator[tuple[str, bytes]]:

@@ -47,6 +47,8 @@ def _take_some(held: dict[bytes, Element], keys: Iterable[bytes]) -> dict[bytes,
 
 def _rebased(draft: Draft, share: State) -> Draft:
     old = draft.old
+    if share == old.state:
+        return draft
     return Draft(
         name=draft.name,
         old=Served(state=share, assignments=old.assignments, timeouts=old.timeouts),

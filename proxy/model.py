@@ -154,10 +154,13 @@ class InvalidService(ValueError):
 
 def service_ports(service: objects.Service, family: Family) -> tuple[ServicePort, ...]:
     """The ports to serve in this address family: none for a headless, ExternalName or another proxy's Service."""
-    name = ServiceName(service.metadata.namespace, service.metadata.name)
-    cluster_ip = _cluster_ip(name, service, family)
-    if cluster_ip is None:
+    if service.spec.type == "ExternalName" or SERVICE_PROXY_NAME in service.metadata.labels:
         return ()
+    text = _cluster_ip(service, VERSIONS[family])
+    if text is None:
+        return ()
+    name = ServiceName(service.metadata.namespace, service.metadata.name)
+    cluster_ip = _way_in(name, "spec.clusterIP", text)
     shared = _shared(name, service, cluster_ip)
     ports = tuple(_service_port(name, service.spec, index, shared) for index in range(len(service.spec.ports)))
     if len(ports) > 1:
@@ -165,16 +168,13 @@ def service_ports(service: objects.Service, family: Family) -> tuple[ServicePort
     return ports
 
 
-def _cluster_ip(name: ServiceName, service: objects.Service, family: Family) -> Address | None:
-    spec = service.spec
-    if SERVICE_PROXY_NAME in service.metadata.labels or spec.type == "ExternalName":
-        return None
-    for text in spec.cluster_ips or (spec.cluster_ip,):
-        if text in {"", "None"}:
-            continue
-        address = _way_in(name, "spec.clusterIP", text)
-        if address.version == VERSIONS[family]:
-            return address
+def _cluster_ip(service: objects.Service, version: int) -> str | None:
+    """The first of this version, or that is no address of a host. Most Services of a cluster have one version only."""
+    for text in service.spec.cluster_ips or (service.spec.cluster_ip,):
+        if text not in {"", "None"}:
+            spelled = 6 if ":" in text else 4
+            if spelled == version or addresses.packed_address(text, spelled) is None:
+                return text
     return None
 
 

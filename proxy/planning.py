@@ -125,12 +125,15 @@ class Planner:
         before, self.here = self.here, self._look()
         return before.decides != self.here.decides
 
-    def draft(self, name: ServiceName, old: Served, *, found: State | None = None) -> Draft:
-        """Draft a Service; its ports without numbers take over what they have in `found`. Raises InvalidService."""
+    def draft(self, name: ServiceName, old: Served, *, found: State | None = None) -> Draft | None:
+        """Draft a Service; its ports without numbers take over what they have in `found`. Raises InvalidService.
+
+        None for one that is not served and was not.
+        """
         service = self._source.service(name)
         ports = model.service_ports(service, self._family) if service else ()
         if not ports and old is NOT_SERVED:
-            return Draft(name=name, old=NOT_SERVED, new=NOT_SERVED)
+            return None
         slices = tuple(self._source.slices(name))
         if found is not None:
             old = Served(state=old.state, assignments=self._known(ports, old, found), timeouts=old.timeouts)

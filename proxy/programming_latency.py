@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from prometheus_client import Histogram
@@ -32,8 +33,10 @@ class ProgrammingLatency:
 
     def on_endpoint_slice(self, old: objects.EndpointSlice | None, new: objects.EndpointSlice | None) -> None:
         moment = _trigger_time(new) if new else None
-        owner = model.slice_owner(new) if new else None
-        if moment is None or owner is None or moment < self._started or (old and _trigger_time(old) == moment):
+        if new is None or moment is None or moment < self._started or (old and _trigger_time(old) == moment):
+            return
+        owner = model.slice_owner(new)
+        if owner is None:
             return
         with self._lock:
             self._waiting.setdefault(owner, []).append(moment)
@@ -54,7 +57,12 @@ class ProgrammingLatency:
 
 
 def _trigger_time(endpoint_slice: objects.EndpointSlice) -> float | None:
-    text = (endpoint_slice.metadata.annotations or {}).get(TRIGGER_TIME, "")
+    annotations = endpoint_slice.metadata.annotations
+    return _moment(annotations[TRIGGER_TIME]) if annotations and TRIGGER_TIME in annotations else None
+
+
+@lru_cache(maxsize=16)  # each family asks for itself
+def _moment(text: str) -> float | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -110,14 +110,14 @@ def adopted(state: State, port: ServicePort, scope: Scope = Scope.CLUSTER) -> As
 
 def _led_to(state: State, entry: Element) -> Assignment:
     if not isinstance(entry.value, Verdict):
-        return _assignment([_member(state, entry)], None)
+        return _assignment(state, [entry.value], None)
     content = state.chains.get(entry.value.chain)
     turn = _turn(content) if content else None
     ring = state.elements.get(layout.RING, {})
     if turn is None or turn.modulus > len(ring):
         return NOBODY
-    elements = [ring.get(values.mark(position)) for position in range(turn.offset, turn.offset + turn.modulus)]
-    return _assignment([_member(state, element) for element in elements], turn.offset)
+    places = [ring.get(values.mark(place)) for place in range(turn.offset, turn.offset + turn.modulus)]
+    return _assignment(state, [place.value if place else None for place in places], turn.offset)
 
 
 def _turn(content: ChainContent) -> NumgenIncrement | None:
@@ -125,19 +125,17 @@ def _turn(content: ChainContent) -> NumgenIncrement | None:
     return next((expression for expression in expressions if isinstance(expression, NumgenIncrement)), None)
 
 
-def _member(state: State, element: Element | None) -> Member | None:
-    if element is None or not isinstance(element.value, bytes):
-        return None
-    endpoint = state.find(layout.ENDPOINTS, element.value)
-    if endpoint is None or not isinstance(endpoint.value, bytes):
-        return None
-    packed, port = endpoint.value[:-4], int.from_bytes(endpoint.value[-4:-2], "big")
-    return Member(Target(packed, port), values.mark_number(element.value))
-
-
-def _assignment(members: list[Member | None], first: int | None) -> Assignment:
-    known = tuple(member for member in members if member is not None)
-    targets, ids = {member.target for member in known}, {member.id for member in known}
+def _assignment(state: State, marks: Iterable[bytes | Verdict | None], first: int | None) -> Assignment:
+    """Those with these ids in these turns; nobody if one of them makes no sense."""
+    endpoints = state.elements.get(layout.ENDPOINTS, {})
+    members: list[Member] = []
+    for mark in marks:
+        endpoint = endpoints.get(mark) if isinstance(mark, bytes) else None
+        if endpoint is None or not isinstance(endpoint.value, bytes) or not isinstance(mark, bytes):
+            return NOBODY
+        packed, port = endpoint.value[:-4], int.from_bytes(endpoint.value[-4:-2], "big")
+        members.append(Member(Target(packed, port), values.mark_number(mark)))
+    targets, ids = {member.target for member in members}, {member.id for member in members}
     # An endpoint may stand there more than once, but always with one id.
-    is_sound = len(known) == len(members) and len(targets) == len(ids) == len(set(known))
-    return Assignment(known, first) if is_sound else NOBODY
+    is_sound = len(targets) == len(ids) and (len(ids) == len(members) or len(set(members)) == len(ids))
+    return Assignment(tuple(members), first) if is_sound else NOBODY

@@ -40,12 +40,14 @@ class Rounds:
         self._full_rounds = metrics.full_rounds.labels(family)
         self._partial_rounds = metrics.partial_rounds.labels(family)
         self._last_synced = metrics.last_synced.labels(family)
-        self._last_queued = metrics.last_queued.labels(family)
         self._failures = metrics.failures.labels(family)
         self._services = metrics.service_changes.labels(family)
         self._endpoints = metrics.endpoint_changes.labels(family)
-        self._services_taken = self._endpoints_taken = 0.0
-        self._services_seen = self._endpoints_seen = 0
+        # What comes only counts here, without a lock: at a start the threads that list would wait for each other.
+        self._services_seen = self._endpoints_seen = self._services_told = self._endpoints_told = 0
+        self._services_taken = self._endpoints_taken = 0
+        self._queued_at = 0.0
+        metrics.last_queued.labels(family).set_function(lambda: self._queued_at)
         metrics.service_changes_pending.labels(family).set_function(lambda: self._services_seen - self._services_taken)
         metrics.endpoint_changes_pending.labels(family).set_function(
             lambda: self._endpoints_seen - self._endpoints_taken
@@ -53,17 +55,16 @@ class Rounds:
 
     def on_service(self, _old: object, _new: object) -> None:
         self._services_seen += 1
-        self._services.inc()
         self._queued()
 
     def on_endpoint_slice(self, _old: object, _new: object) -> None:
         self._endpoints_seen += 1
-        self._endpoints.inc()
         self._queued()
 
     def sync(self, keys: frozenset[ServiceName]) -> None:
         """Do one round. Raises what it raises."""
         services, endpoints = self._services_seen, self._endpoints_seen
+        self._count(services, endpoints)
         started = time.monotonic()
         self._health.taken(self._family)
         try:
@@ -83,8 +84,13 @@ class Rounds:
         self._succeeded(services, endpoints)
 
     def _queued(self) -> None:
+        self._queued_at = time.time()
         self._health.queued(self._family)
-        self._last_queued.set_to_current_time()
+
+    def _count(self, services: int, endpoints: int) -> None:
+        self._services.inc(services - self._services_told)
+        self._endpoints.inc(endpoints - self._endpoints_told)
+        self._services_told, self._endpoints_told = services, endpoints
 
     def _succeeded(self, services: int, endpoints: int) -> None:
         self._services_taken, self._endpoints_taken = services, endpoints

@@ -37,7 +37,9 @@ def faults(endpoint_slice: objects.EndpointSlice) -> Iterator[Fault]:
         elif addresses.packed_address(endpoint.addresses[0], version) is None:
             reason = f"{model.ADDRESS_RULE}, of {endpoint_slice.address_type}"
             yield Fault(f"endpoints[{index}].addresses[0]", endpoint.addresses[0], reason)
-    yield from _weight_faults((endpoint_slice.metadata.annotations or {}).get(model.WEIGHTS, ""))
+    annotations = endpoint_slice.metadata.annotations
+    if annotations and model.WEIGHTS in annotations:
+        yield from _weight_faults(annotations[model.WEIGHTS])
 
 
 def _weight_faults(text: str) -> Iterator[Fault]:

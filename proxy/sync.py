@@ -8,6 +8,7 @@ known of it yet, the whole of it is read and only the difference is written.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import structlog
@@ -134,19 +135,27 @@ class Syncer:
         return failures
 
     def _fill(self, names: frozenset[ServiceName]) -> Failures:
-        """Make the table anew, in transactions of limited size; what the cluster itself rests on comes first."""
+        """Make the table anew, in transactions of limited size; what the cluster itself rests on comes first.
+
+        While the kernel has one portion, the next is drafted. Both touch only what is theirs: drafts have names, numbers
+        and claims of their own, and what the kernel refuses goes back to where it came from.
+        """
         self._writer.begin()
         failures: Failures = {}
-        for some in _portions(self._in_turn(names)):
-            drafts, unclaimed = self._drafts(some, found=None)
-            failures |= unclaimed | self._write_against(states.empty(), drafts)
+        with ThreadPoolExecutor(1, thread_name_prefix="fill") as kernel:
+            written: Future[Failures] | None = None
+            for some in _portions(self._in_turn(names)):
+                drafts, unclaimed = self._drafts(some, found=None)
+                failures |= unclaimed | (written.result() if written else {})
+                written = kernel.submit(self._write_against, states.empty(), drafts)
+            failures |= written.result() if written else {}
         for some in _portions(sorted(self._served.keys() - names)):
             failures |= self._write_against(states.empty(), self._as_they_are(some))
         return failures
 
     def _compare(self, found: Found, names: frozenset[ServiceName]) -> Failures:
-        self._as_they_are(self._served.keys() - names)
         drafts, failures = self._drafts(self._in_turn(names), found=found.state)
+        drafts += self._as_they_are(self._served.keys() - names)
         if not found.is_whole(self._ruleset):
             return failures | self._take_over(found, drafts)
         self._writer.adopt(found)
@@ -185,19 +194,18 @@ class Syncer:
 
     def _drafts(self, names: Sequence[ServiceName], *, found: State | None) -> tuple[list[Draft], Failures]:
         """Draft Services in the order in which they may claim."""
-        drafts = [self._draft(name, found) for name in names]
-        # Most Services of a cluster have nothing in one of the families.
-        drafts = [draft for draft in drafts if draft.name in self._unsettled]
+        drafts = [draft for name in names if (draft := self._draft(name, found))]
         failures: Failures = {}
         self._cluster_ips.leave(drafts)
-        for draft in drafts:
+        for index, draft in enumerate(drafts):
             if error := self._cluster_ips.claim(draft):
                 failures[draft.name] = error
-                self._withdraw(draft)
+                drafts[index] = self._withdrawn(draft)
         # What goes makes room for what comes, should the round be halved between them.
-        return sorted(self._unsettled.values(), key=lambda draft: bool(draft.new.state.elements)), failures
+        return sorted(drafts, key=lambda draft: bool(draft.new.state.elements)), failures
 
-    def _draft(self, name: ServiceName, found: State | None) -> Draft:
+    def _draft(self, name: ServiceName, found: State | None) -> Draft | None:
+        """None for what is not served and was not: most Services of a cluster have nothing in one of the families."""
         old = self._served.get(name, NOT_SERVED)
         self.invalid.pop(name, None)
         try:
@@ -206,13 +214,16 @@ class Syncer:
             log.warning("a Service that cannot be read stays as it was", error=str(error))
             self.invalid[name] = error
             draft = Draft(name=name, old=old, new=old)
-        if draft.new is not NOT_SERVED or old is not NOT_SERVED:
-            self._unsettled[name] = draft
+        if draft is None or draft.new is old is NOT_SERVED:
+            return None
+        self._unsettled[name] = draft
         return draft
 
-    def _withdraw(self, draft: Draft) -> None:
+    def _withdrawn(self, draft: Draft) -> Draft:
         self._planner.settle(draft, accepted=False)
-        self._unsettled[draft.name] = Draft(name=draft.name, old=draft.old, new=NOT_SERVED)
+        withdrawn = Draft(name=draft.name, old=draft.old, new=NOT_SERVED)
+        self._unsettled[draft.name] = withdrawn
+        return withdrawn
 
     def _write(self, drafts: Sequence[Draft], *, allowed: int) -> Failures:
         """Write drafts, all but those the kernel refuses; give up when these are more than allowed."""

@@ -5,7 +5,7 @@ table, with attributes podwire never uses, are read as far as they can be compar
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
+from struct import Struct
 from typing import NamedTuple
 
 import msgspec
@@ -132,34 +132,56 @@ def rule(found: dict[int, bytes]) -> InstalledRule:
 
 def elements(found: dict[int, bytes]) -> Iterator[Element]:
     """The elements in one message of a dump."""
+    shapes: dict[int, _Shape | None] = {}
     for kind, payload in wire.attributes(found.get(wire.NFTA_SET_ELEM_LIST_ELEMENTS, b"")):
         if kind == wire.NFTA_LIST_ELEM:
-            yield _usual_element(payload) or _element(wire.fields(payload))
+            if len(payload) not in shapes:
+                shapes[len(payload)] = _shape(payload)
+            shape = shapes[len(payload)]
+            yield (shape and shape.read(payload)) or _element(wire.fields(payload))
 
 
-def _usual_element(payload: bytes) -> Element | None:
-    """An element of no more than a key, a value that is bytes, a counter and a comment; None for all others.
+class _Shape(NamedTuple):
+    """Where the parts stand in an element of no more than a key, a value that is bytes, a counter and a comment.
 
     A restart reads 120,000 of them for 10,000 Services. They stand in the order in which the kernel writes them
-    (nf_tables_fill_setelem), so they can be cut out without a table of attributes for each.
+    (nf_tables_fill_setelem), and those of one length mostly look alike: they are cut out without a table of attributes for
+    each. `fixed` is what must be the same for that: all headers but the comment's.
     """
+
+    parts: Struct
+    fixed: tuple[bytes, bytes, bytes]
+    has_value: bool
+
+    def read(self, payload: bytes) -> Element | None:
+        """None for one that is of this length, but not of this shape."""
+        to_key, key, to_value, value, counter, rest = self.parts.unpack(payload)
+        if (to_key, to_value, counter) != self.fixed:
+            return None
+        comment = _comment(rest) if rest else ""
+        return None if comment is None else Element(key, value if self.has_value else None, comment)
+
+
+def _shape(payload: bytes) -> _Shape | None:
     key_length, position = _length(wire.NFTA_SET_ELEM_KEY, payload[:8])
     value_length, value_size = _length(wire.NFTA_SET_ELEM_DATA, payload[position : position + 8])
-    if not key_length or len(payload) < position:
+    if not key_length or len(payload) < position + value_size:
         return None
-    key, value = payload[8 : 8 + key_length], None
-    if value_length:
-        value = payload[position + 8 : position + 8 + value_length]
-        if len(value) < value_length:
-            return None
-        position += value_size
-    if payload[position + 2 : position + len(_COUNTER) + 2] == _COUNTER:
-        position += wire.ATTRIBUTE.unpack_from(payload, position)[0] + 3 & ~3
-    comment = _comment(payload[position:]) if position < len(payload) else ""
-    return None if comment is None else Element(key, value, comment)
+    parts = f"8s{key_length}s{-key_length % 4}x{8 if value_length else 0}s{value_length}s{-value_length % 4}x"
+    position += value_size
+    if payload[position + 2 : position + 2 + len(_COUNTER)] == _COUNTER:
+        size = wire.ATTRIBUTE.unpack_from(payload, position)[0] + 3 & ~3
+        parts += f"{2 + len(_COUNTER)}s{size - 2 - len(_COUNTER)}x"
+        position += size
+    else:
+        parts += "0s"
+    if position > len(payload):
+        return None
+    layout = Struct(f"={parts}{len(payload) - position}s")
+    to_key, _, to_value, _, counter, _ = layout.unpack(payload)
+    return _Shape(layout, (to_key, to_value, counter), bool(value_length))
 
 
-@lru_cache(maxsize=64)
 def _length(kind: int, header: bytes) -> tuple[int, int]:
     """How long the bytes are that such an attribute holds by these two headers, and how long it is; 0, 0 if it is not that."""
     if len(header) < 8:
@@ -167,7 +189,7 @@ def _length(kind: int, header: bytes) -> tuple[int, int]:
     length, found = wire.ATTRIBUTE.unpack_from(header)
     inner_length, inner_kind = wire.ATTRIBUTE.unpack_from(header, 4)
     is_that = (found, inner_kind) == (kind, wire.NFTA_DATA_VALUE) and length == 4 + (inner_length + 3 & ~3)
-    return (inner_length - 4, length) if is_that else (0, 0)
+    return (inner_length - 4, length) if is_that and inner_length >= 4 else (0, 0)
 
 
 def _comment(payload: bytes) -> str | None:

@@ -50,9 +50,9 @@ def desired(source: Source, here: Here, ruleset: Ruleset, family: Family) -> Des
         except InvalidService as error:
             not_served[name] = error
             continue
-        if taken := claims.claim(draft):
+        if draft and (taken := claims.claim(draft)):
             not_served[name] = taken
-        else:
+        elif draft:
             drafts.append(draft)
     timeouts = frozenset().union(*(draft.new.timeouts for draft in drafts))
     return Desired(

@@ -38,7 +38,8 @@ def world() -> World:
 def rendered() -> str:
     source = world()
     planner = Planner(source, node="node1", family="IPv4")
-    state = states.union(planner.draft(name, NOT_SERVED).new.state for name in sorted(source.names()))
+    drafts = [planner.draft(name, NOT_SERVED) for name in sorted(source.names())]
+    state = states.union(draft.new.state for draft in drafts if draft)
     return text.format_state(state, RULESET.table).replace(", ", ",\n\t")
 
 
