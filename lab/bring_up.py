@@ -27,7 +27,7 @@ from lab.plan import Component, Lab, NodePlan
 from lab.process import Process
 from lab.progress import Progress, Step
 
-_PATIENCE = 30.0  # seconds for any one step
+_PATIENCE = 60.0  # seconds for any one step
 _HOPELESS = 4  # ends of a component after which nobody waits any longer
 _PROXY_TABLE = Table(family=Family.IP, name="podwire-proxy")
 

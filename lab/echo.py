@@ -17,7 +17,7 @@ import sys
 import time
 
 DEFAULT_PORT = 8080
-DRAIN_SECONDS = 1
+DRAIN_SECONDS = 1  # unless the variable of this name says otherwise
 IDENTITY = (("pod", "POD_NAME"), ("namespace", "POD_NAMESPACE"), ("node", "POD_NODE"))
 _MAPPED = "::ffff:"  # how a socket of both families spells IPv4 (RFC 4291 §2.5.5.2)
 _REQUEST_LIMIT = 8192
@@ -94,7 +94,7 @@ def main() -> None:
     _thread.start_new_thread(serve_tcp, (tcp,))
     _thread.start_new_thread(serve_udp, (udp,))
     signal.sigwait({signal.SIGTERM})
-    time.sleep(DRAIN_SECONDS)
+    time.sleep(float(os.environ.get("DRAIN_SECONDS", DRAIN_SECONDS)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from lab import plan, processes, spelling, state, supervisor
 from lab.errors import LabError, OptionError
 from lab.plan import Component, Lab
 
-_PATIENCE = 15.0
+_PATIENCE = 30.0
 
 
 def find(lab: Lab, name: str) -> Component:

@@ -19,7 +19,7 @@ from lab.plan import Lab
 NAMESPACE = "demo"
 PORT = 80
 _MANIFESTS = Path(__file__).with_name("manifests")
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

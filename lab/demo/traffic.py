@@ -1,6 +1,8 @@
 """Requests and pings as a pod makes them: with sockets and programs inside its network namespace."""
 
+import itertools
 import re
+import secrets
 import socket
 import subprocess
 from collections.abc import Callable
@@ -17,6 +19,11 @@ _LIMIT: Final = 4096
 _REQUEST: Final = b"GET / HTTP/1.1\r\nHost: podwire\r\nConnection: close\r\n\r\n"
 _ROUND_TRIP: Final = re.compile(r"time=([0-9.]+) ms")
 
+# What comes again from a port within seconds is the same flow for UDP, and stays with its endpoint: chance may choose a
+# port twice. These are below the ephemeral ports of Linux, and above well-known ones.
+_PORTS: Final = range(10_000, 30_000)
+_turns: Final = itertools.count(secrets.randbelow(len(_PORTS)))
+
 Endpoint = tuple[str, int]
 
 
@@ -24,6 +31,9 @@ class _Reply(msgspec.Struct, frozen=True):
     pod: str
     node: str
     client: str
+
+
+_REPLY: Final = msgspec.json.Decoder(_Reply)
 
 
 def ask(namespace: str, address: IPv4Address, port: int, *, udp: bool = False, seconds: float = 2.0) -> Answer:
@@ -36,7 +46,7 @@ def ask(namespace: str, address: IPv4Address, port: int, *, udp: bool = False, s
 def _answer(question: Callable[[Endpoint, float], bytes], endpoint: Endpoint, seconds: float) -> Answer:
     try:
         body = question(endpoint, seconds)
-        reply = msgspec.json.decode(body, type=_Reply)
+        reply = _REPLY.decode(body)
     except OSError as error:
         return Answer(failure=error.strerror or str(error))
     except msgspec.MsgspecError as error:
@@ -56,6 +66,7 @@ def _ask_tcp(endpoint: Endpoint, seconds: float) -> bytes:
 def _ask_udp(endpoint: Endpoint, seconds: float) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.settimeout(seconds)
+        sender.bind(("", _PORTS[next(_turns) % len(_PORTS)]))
         sender.connect(endpoint)
         sender.send(b"who?\n")
         return sender.recv(_LIMIT)
