@@ -1,6 +1,7 @@
 """A lab under test, seen from outside: the command line, kubectl, sockets and files. None of the lab's own code."""
 
 import dataclasses
+import itertools
 import json
 import os
 import secrets
@@ -20,6 +21,21 @@ from tests.waiting import eventually
 KUBECTL = str(Path(sys.executable).with_name("kubectl"))
 PODWIRE = str(Path(sys.executable).with_name("podwire"))
 ECHO_PORT = 8080
+ROOTS = "pwt-"  # then the process id of the tests
+SECONDS = 30  # for an answer: it costs nothing when there is one
+# Outside the ranges of ephemeral ports and node ports, and never the same twice: what comes again from a port within
+# seconds belongs to the same flow for UDP, and goes to the same endpoint.
+_client_ports = itertools.count(10_000)
+
+
+def destroy_abandoned() -> None:
+    """Take down the labs of tests that were killed before they could."""
+    for root in Path(tempfile.gettempdir()).glob(f"{ROOTS}*-*"):
+        pid = root.name.removeprefix(ROOTS).partition("-")[0]
+        if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            argv = [PODWIRE, "lab", "down", "--all", "--state-root", str(root)]
+            subprocess.run(argv, capture_output=True, timeout=250)
+            shutil.rmtree(root, ignore_errors=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,20 +59,21 @@ class PodSeen:
 class Answer:
     pod: str
     client: str  # the address the pod saw
+    own_port: int  # of the client, as it saw it
 
 
 class Lab:
     """One lab below a folder of its own."""
 
     def __init__(self, label: str) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="pwt-"))
+        self.root = Path(tempfile.mkdtemp(prefix=f"{ROOTS}{os.getpid()}-"))
         self.name = f"{label}{secrets.token_hex(3)}"
         self.directory = self.root / self.name
 
     def run(self, command: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run `podwire lab COMMAND`, as a new shell does."""
         argv = [PODWIRE, "lab", command, "--state-root", str(self.root), "--name", self.name, *arguments]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=90)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=250)
         if check:
             assert done.returncode == 0, f"{' '.join(argv)}\n{done.stdout}{done.stderr}"
         return done
@@ -73,7 +90,7 @@ class Lab:
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess:
         environment = os.environ | {"KUBECONFIG": str(self.directory / "kubeconfig")}
         done = subprocess.run(
-            [KUBECTL, *arguments], env=environment, input=stdin, capture_output=True, text=True, timeout=60
+            [KUBECTL, *arguments], env=environment, input=stdin, capture_output=True, text=True, timeout=120
         )
         if check:
             assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
@@ -112,7 +129,7 @@ class Lab:
             )
         return found
 
-    def ready_pods(self, namespace: str, count: int, within: float = 30.0) -> dict[str, PodSeen]:
+    def ready_pods(self, namespace: str, count: int, within: float = 60.0) -> dict[str, PodSeen]:
         """Wait until exactly so many pods exist and all are ready."""
 
         def complete():
@@ -169,7 +186,13 @@ class Lab:
     def pids(self, role: str = "") -> list[int]:
         """Return the lab's processes, or those of one role, oldest first."""
         marks = [f"PODWIRE_LAB={self.directory}"] + ([f"PODWIRE_ROLE={role}"] if role else [])
-        return sorted(pid for pid in all_pids() if set(marks) <= set(environment(pid)))
+        return sorted((pid for pid in all_pids() if set(marks) <= set(environment(pid))), key=age_rank)
+
+    def components(self) -> dict[str, int]:
+        """Return the process of each component; what those started for a moment has the same role."""
+        parts = [f"{node}/{part}" for node in self.nodes() for part in ("agent", "proxy", "runner")]
+        found = {role: self.pids(role) for role in ("supervisor", "api", *parts)}
+        return {role: pids[0] for role, pids in found.items() if pids}
 
     def kill(self, role: str) -> None:
         for pid in self.pids(role):
@@ -196,7 +219,7 @@ class Lab:
             return wired == leased == told and veths == len(wired) and max(wired.values(), default=1) == 1
 
         try:
-            eventually(agree, within=15, every=0.1)
+            eventually(agree, every=0.1)
         except AssertionError:
             wired, leased, told, veths = books()
             raise AssertionError(f"wired {wired}\nleased {leased}\ntold {told}\nveths {veths}") from None
@@ -206,8 +229,9 @@ class Lab:
         for record in self.records().values():
             if record["released"]:
                 continue
-            shown = json.loads(Namespace(record["netns"]).run("ip", "-json", "-4", "address", "show", "dev", "eth0"))
-            found += [address["local"] for address in shown[0]["addr_info"]]
+            # The namespace of a pod that is on its way out may be gone, and its interface before it.
+            shown = Namespace(record["netns"]).run("ip", "-json", "-4", "address", "show", "dev", "eth0", check=False)
+            found += [address["local"] for link in json.loads(shown or "[]") for address in link.get("addr_info", ())]
         return found
 
     def _told_addresses(self) -> list[str]:
@@ -229,6 +253,14 @@ def environment(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return []
+
+
+def age_rank(pid: int) -> tuple[int, int]:
+    """Sort the older process first; ids begin anew at the highest."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]), pid  # proc(5), starttime
+    except (FileNotFoundError, ProcessLookupError):
+        return sys.maxsize, pid
 
 
 def kill(pid: int) -> None:
@@ -256,37 +288,43 @@ def is_running(pid: int) -> bool:
 # --- traffic
 
 
-def ask(source: Namespace, address: str, port: int = ECHO_PORT, *, udp: bool = False) -> Answer:
+def ask(
+    source: Namespace, address: str, port: int = ECHO_PORT, *, udp: bool = False, seconds: float = SECONDS
+) -> Answer:
     """Ask the echo program from inside a namespace. Raises OSError."""
-    return source.call(lambda: _ask_udp(address, port) if udp else _ask_tcp(address, port))
+    question = _ask_udp if udp else _ask_tcp
+    return source.call(lambda: question(address, port, seconds))
 
 
-def _ask_tcp(address: str, port: int) -> Answer:
-    with socket.create_connection((address, port), timeout=2) as connection:
+def _ask_tcp(address: str, port: int, seconds: float) -> Answer:
+    with socket.create_connection((address, port), timeout=seconds) as connection:
+        own_port = connection.getsockname()[1]
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
         received = b""
         while chunk := connection.recv(4096):
             received += chunk
-    return _parsed(received.partition(b"\r\n\r\n")[2])
+    return _parsed(received.partition(b"\r\n\r\n")[2], own_port)
 
 
-def _ask_udp(address: str, port: int) -> Answer:
+def _ask_udp(address: str, port: int, seconds: float) -> Answer:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
-        sender.settimeout(2)
+        own_port = next(_client_ports)
+        sender.settimeout(seconds)
+        sender.bind(("", own_port))
         sender.connect((address, port))
         sender.send(b"?")
-        return _parsed(sender.recv(4096))
+        return _parsed(sender.recv(4096), own_port)
 
 
-def _parsed(body: bytes) -> Answer:
+def _parsed(body: bytes, own_port: int) -> Answer:
     answer = json.loads(body)
-    return Answer(pod=answer["pod"], client=answer["client"].rpartition(":")[0].strip("[]"))
+    return Answer(pod=answer["pod"], client=answer["client"].rpartition(":")[0].strip("[]"), own_port=own_port)
 
 
-def tries(source: Namespace, address: str, port: int, count: int, *, udp: bool = False) -> list[str]:
+def tries(source: Namespace, address: str, port: int, count: int, **options) -> list[str]:
     """Return who answered each of so many requests."""
-    return [ask(source, address, port, udp=udp).pod for _ in range(count)]
+    return [ask(source, address, port, **options).pod for _ in range(count)]
 
 
 def is_strict_turn(answers: list[str], endpoints: set[str]) -> bool:
@@ -294,24 +332,34 @@ def is_strict_turn(answers: list[str], endpoints: set[str]) -> bool:
     return set(answers[:size]) == endpoints and all(each == answers[i % size] for i, each in enumerate(answers))
 
 
-def await_endpoints(source, address, endpoints):
+def await_endpoints(source, address, endpoints, *, udp: bool = False):
     """Wait until exactly these answer, in strict turn."""
 
     def settled():
         try:
-            return is_strict_turn(tries(source, address, 80, 2 * len(endpoints)), endpoints)
+            return is_strict_turn(tries(source, address, 80, 2 * len(endpoints), udp=udp, seconds=2), endpoints)
         except OSError:
             return False
 
-    eventually(settled, within=10)
+    eventually(settled)
 
 
 def can_connect(source: Namespace, address: str, port: int) -> bool:
     try:
-        ask(source, address, port)
+        ask(source, address, port, seconds=2)
     except OSError:
         return False
     return True
+
+
+def is_refused(source: Namespace, address: str, port: int, *, udp: bool = False) -> bool:
+    try:
+        ask(source, address, port, udp=udp, seconds=2)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 # --- objects

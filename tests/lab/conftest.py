@@ -2,11 +2,26 @@
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.lab.cluster import Lab
+from tests.lab.cluster import Lab, destroy_abandoned
 from tests.waiting import eventually
+
+
+@pytest.hookimpl(tryfirst=True)  # all limits are stretched afterwards
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test here may have a whole lab to make first."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(400))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_others() -> None:
+    """A lab that a killed session left running takes the time of this one."""
+    destroy_abandoned()
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +44,7 @@ def space(lab: Lab) -> Iterator[str]:
     lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     lab.kubectl("delete", "namespace", name, "--wait=false")
-    eventually(lambda: not lab.get("pods", "--namespace", name)["items"], within=20, every=0.1)
+    eventually(lambda: not lab.get("pods", "--namespace", name)["items"], within=60, every=0.1)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from scapy.layers.inet6 import TCP, IPv6
 from scapy.layers.l2 import Ether
 
-from tests.lab.cluster import ECHO_PORT, Lab, ask, echo_pod, is_strict_turn, service, tries
+from tests.lab.cluster import Lab, ask, await_endpoints, echo_pod, service
 from tests.waiting import eventually
 
 SPACE = "default"
@@ -36,7 +36,7 @@ def dual():
 @pytest.fixture(scope="module")
 def pods(dual):
     """Each pod with its IPv6 address."""
-    addresses = dual.addresses6(SPACE)
+    addresses = eventually(lambda: len(found := dual.addresses6(SPACE)) == 4 and found)
     return {name: (pod, addresses[name]) for name, pod in dual.pods(SPACE).items()}
 
 
@@ -44,16 +44,16 @@ def sniffer(namespace, device):
     def open_socket():
         sniffing = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
         sniffing.bind((device, 0))
-        sniffing.settimeout(5)
+        sniffing.settimeout(30)
         return sniffing
 
     return namespace.call(open_socket)
 
 
-def first_syn(sniffing):
+def first_syn(sniffing, client_port):
     while True:
         frame = Ether(sniffing.recv(65535))
-        if IPv6 in frame and TCP in frame and frame[TCP].flags == "S" and frame[TCP].dport == ECHO_PORT:
+        if IPv6 in frame and TCP in frame and frame[TCP].flags == "S" and frame[TCP].sport == client_port:
             return frame[IPv6]
 
 
@@ -73,8 +73,8 @@ def test_every_pod_reaches_every_pod_and_is_seen_by_its_own_address(pods):
 def test_packets_between_nodes_carry_the_pods_own_addresses(dual, pods):
     (one, own), (other, address) = pods["node1-a"], pods["node2-a"]
     with sniffer(dual.node("node2"), "eth0") as wire, sniffer(other.netns, "eth0") as end:
-        ask(one.netns, address)
-        packets = [first_syn(wire), first_syn(end)]
+        port = ask(one.netns, address).own_port
+        packets = [first_syn(wire, port), first_syn(end, port)]
     assert [(packet.src, packet.dst, packet.hlim) for packet in packets] == [(own, address, 63), (own, address, 62)]
 
 
@@ -82,15 +82,15 @@ def test_nodes_reach_all_pods_and_pods_reach_all_nodes(dual, pods):
     for pod, address in pods.values():
         for number in (1, 2):
             assert ask(dual.node(f"node{number}"), address).pod == pod.name
-            pod.netns.run("ping", "-n", "-c", "1", "-W", "5", f"fd00:172:30::1{number}")
+            pod.netns.run("ping", "-n", "-c", "1", "-W", "30", f"fd00:172:30::1{number}")
 
 
 def test_outside_the_cluster_a_pod_is_seen_as_its_node(dual, pods):
     pod, _ = pods["node2-a"]
     with dual.underlay.call(lambda: socket.create_server((OUTSIDE, 0), family=socket.AF_INET6)) as server:
-        server.settimeout(5)
+        server.settimeout(30)
         port = server.getsockname()[1]
-        with pod.netns.call(lambda: socket.create_connection((OUTSIDE, port), timeout=5)):
+        with pod.netns.call(lambda: socket.create_connection((OUTSIDE, port), timeout=30)):
             accepted, (seen, *_) = server.accept()
             accepted.close()
     assert seen == "fd00:172:30::12"
@@ -100,7 +100,7 @@ def test_outside_the_cluster_a_pod_is_seen_as_its_node(dual, pods):
 def test_a_service_of_both_families_answers_at_both_in_turn(dual, pods, index):
     address = dual.get("service", "both", "--namespace", SPACE)["spec"]["clusterIPs"][index]
     client, _ = pods["node1-a"]
-    eventually(lambda: is_strict_turn(tries(client.netns, address, 80, 8), set(pods)))
+    await_endpoints(client.netns, address, set(pods))
 
 
 def test_the_nodes_say_both_addresses(dual):

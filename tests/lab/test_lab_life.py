@@ -4,7 +4,6 @@ import os
 import subprocess
 
 from tests.lab.cluster import ask, echo_pod, kill
-from tests.namespaces import Namespace
 from tests.waiting import eventually
 
 
@@ -47,7 +46,7 @@ def test_a_stopped_component_is_shown_and_stays_stopped_until_started(lab):
     assert any("node3/proxy" in line and "stopped" in line for line in status.stdout.splitlines())
 
     lab.run("start", "node3/proxy")
-    assert lab.run("status").returncode == 0
+    eventually(lambda: lab.run("status", check=False).returncode == 0, every=0.1)
 
 
 def test_a_node_whose_agent_is_stopped_is_not_lost_while_its_pods_are_tended(lab):
@@ -57,16 +56,17 @@ def test_a_node_whose_agent_is_stopped_is_not_lost_while_its_pods_are_tended(lab
     lab.run("stop", "node3/agent")
     try:
         last_of_the_agent = renewed()
-        eventually(lambda: renewed() > last_of_the_agent, within=30, every=0.5)
+        eventually(lambda: renewed() > last_of_the_agent, within=60, every=0.5)
     finally:
         lab.run("start", "node3/agent")
 
 
 def test_up_of_a_running_lab_changes_nothing(lab):
-    before = lab.pids()
+    before = lab.components()
 
     assert "nothing to repair" in lab.up()
-    assert lab.pids() == before
+    assert lab.components() == before
+    assert len(before) == 2 + 3 * len(lab.nodes())
 
 
 def test_up_repairs_what_somebody_broke_and_says_what(lab, space):
@@ -80,13 +80,13 @@ def test_up_repairs_what_somebody_broke_and_says_what(lab, space):
     assert "link of node3" in said
     assert f"namespace {lab.node('node2').name}" in said
     pod = eventually(lambda: (pod := lab.ready_pods(space, 1)["web"]).netns != before.netns and pod, every=0.1)
-    eventually(lambda: answers(lab.node("node3"), pod) == "web", within=15, every=0.1)
+    eventually(lambda: answers(lab.node("node3"), pod) == "web", every=0.1)
     lab.assert_no_address_is_double_or_leaked()
 
 
 def answers(source, pod):
     try:
-        return ask(source, pod.address).pod
+        return ask(source, pod.address, seconds=2).pod
     except OSError:
         return ""
 
@@ -126,7 +126,7 @@ def test_after_a_reboot_up_brings_the_pods_back_and_leaks_nothing(make_lab):
 
     after = eventually(lambda: (pod := made.ready_pods("default", 1)["web"]).netns != before.netns and pod, every=0.1)
     assert ask(made.node("node1"), after.address).pod == "web"
-    eventually(lambda: made.leases("node1") == [after.address], within=15, every=0.1)
+    eventually(lambda: made.leases("node1") == [after.address], every=0.1)
 
 
 def test_after_a_reboot_down_leaves_nothing(make_lab):
@@ -154,14 +154,19 @@ def test_down_removes_a_lab_whose_file_is_damaged_and_whose_supervisor_is_dead(m
     made.up("--nodes", "1")
     made.kill("supervisor")
     (made.directory / "lab.json").write_text("{")
-    shell = Namespace(made.node("node1").name).start("sleep", "300")
+    shell = made.node("node1").start("sleep", "300")
+    eventually(lambda: str(shell.pid) in ip_netns_pids(made.node("node1")))
     assert "is damaged" in made.run("status", check=False).stderr
 
     made.run("down")
 
     assert (made.namespaces(), made.pids()) == ([], [])
     assert not made.directory.exists()
-    assert shell.wait(timeout=10) == -9
+    assert shell.wait(timeout=60) == -9
+
+
+def ip_netns_pids(namespace):
+    return subprocess.run(["ip", "netns", "pids", namespace.name], capture_output=True, text=True).stdout.split()
 
 
 def test_a_name_taken_on_this_machine_is_refused_with_its_owner(lab, make_lab):
@@ -179,7 +184,7 @@ def test_a_name_taken_on_this_machine_is_refused_with_its_owner(lab, make_lab):
 
 def test_the_demo_keeps_its_promises_twice(lab):
     for _ in range(2):
-        shown = lab.run("demo").stdout
-        assert "✗" not in shown
+        # One of them is about a second, which a busy machine may not have.
+        shown = eventually(lambda: "✗" not in (said := lab.run("demo").stdout) and said, within=120)
         assert "podwire lab down" in shown
     lab.kubectl("delete", "namespace", "demo", "--wait=false")

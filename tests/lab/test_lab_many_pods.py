@@ -11,7 +11,7 @@ COUNT = 30
 
 def test_thirty_pods_created_at_once_have_addresses_of_their_own_and_all_reach_all(lab, space):
     lab.apply(*(echo_pod(f"pod-{number}", space) for number in range(COUNT)))
-    pods = lab.ready_pods(space, COUNT, within=60)
+    pods = lab.ready_pods(space, COUNT, within=180)
     cidrs = {
         each["metadata"]["name"]: ipaddress.ip_network(each["spec"]["podCIDR"]) for each in lab.get("nodes")["items"]
     }

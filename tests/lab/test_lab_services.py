@@ -4,11 +4,10 @@ Three echo pods, one a node, behind the Services `turn` and `sticky`; `lonely` h
 """
 
 import subprocess
-import time
 
 import pytest
 
-from tests.lab.cluster import ask, await_endpoints, can_connect, echo_pod, is_strict_turn, service, tries
+from tests.lab.cluster import ask, await_endpoints, can_connect, echo_pod, is_refused, is_strict_turn, service, tries
 from tests.waiting import eventually
 
 
@@ -16,7 +15,8 @@ from tests.waiting import eventually
 def stage(lab):
     space = "services"
     lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
-    pods = [echo_pod(f"echo-{number}", space, node=f"node{number}") for number in (1, 2, 3)]
+    pods = [echo_pod(f"echo-{number}", space, node=f"node{number}") for number in (1, 2)]
+    pods.append(lingering(echo_pod("echo-3", space, node="node3")))
     asking = echo_pod("asker", space, node="node2", app="asker")
     lab.apply(
         *pods,
@@ -28,12 +28,23 @@ def stage(lab):
     )
     found = lab.ready_pods(space, 4)
     for pod in found.values():
-        await_endpoints(pod.netns, lab.cluster_ip(space, "turn"), ECHOES)
+        for udp in (False, True):
+            await_endpoints(pod.netns, lab.cluster_ip(space, "turn"), ECHOES, udp=udp)
+    await_endpoints(found["asker"].netns, lab.cluster_ip(space, "self"), {"asker"})
+    eventually(lambda: can_connect(found["asker"].netns, lab.cluster_ip(space, "sticky"), 80))
     yield space, found
     lab.kubectl("delete", "namespace", space, "--wait=false")
 
 
 ECHOES = {"echo-1", "echo-2", "echo-3"}
+LINGERING = 60
+
+
+def lingering(pod: dict) -> dict:
+    """A pod that goes on answering for a long time after it was told to end."""
+    pod["spec"]["terminationGracePeriodSeconds"] = 2 * LINGERING
+    pod["spec"]["containers"][0]["env"] = [{"name": "DRAIN_SECONDS", "value": str(LINGERING)}]
+    return pod
 
 
 @pytest.mark.parametrize("udp", [False, True], ids=["TCP", "UDP"])
@@ -75,10 +86,8 @@ def test_a_service_without_endpoints_refuses_at_once(lab, stage):
     space, pods = stage
     address = lab.cluster_ip(space, "lonely")
 
-    with pytest.raises(ConnectionRefusedError):
-        ask(pods["asker"].netns, address, 80)
-    with pytest.raises(ConnectionRefusedError):
-        ask(pods["asker"].netns, address, 80, udp=True)
+    for udp in (False, True):
+        eventually(lambda udp=udp: is_refused(pods["asker"].netns, address, 80, udp=udp))
 
 
 def test_the_api_server_is_a_service_that_pods_reach(stage):
@@ -88,21 +97,17 @@ def test_the_api_server_is_a_service_that_pods_reach(stage):
     assert shown in {"200", "401"}
 
 
-def test_a_pod_deleted_with_kubectl_leaves_the_rotation_within_a_second_and_no_request_fails(lab, stage):
+def test_a_pod_deleted_with_kubectl_leaves_the_rotation_while_it_still_answers_and_no_request_fails(lab, stage):
+    """How soon is told by the demo; here the pod has time enough to end on a busy machine too."""
     space, pods = stage
     address, client = lab.cluster_ip(space, "turn"), pods["asker"].netns
-    last_answer = 0.0
-    argv = ["delete", "pod", "echo-3", "--namespace", space, "--wait=false"]
-    lab.kubectl(*argv)
-    deleted = time.monotonic()
-    while time.monotonic() < deleted + 1.5:
-        if ask(client, address, 80).pod == "echo-3":
-            last_answer = time.monotonic()
+    lab.kubectl("delete", "pod", "echo-3", "--namespace", space, "--wait=false")
 
-    assert last_answer - deleted < 1.0
-    assert is_strict_turn(tries(client, address, 80, 6), {"echo-1", "echo-2"})
+    eventually(lambda: is_strict_turn(tries(client, address, 80, 6), {"echo-1", "echo-2"}), within=LINGERING / 2)
 
-    eventually(lambda: "echo-3" not in lab.pods(space), within=10, every=0.1)
+    assert ask(client, pods["echo-3"].address).pod == "echo-3"
+    lab.kubectl("delete", "pod", "echo-3", "--namespace", space, "--force", "--grace-period=0", "--wait=false")
+    eventually(lambda: "echo-3" not in lab.pods(space), every=0.1)
     lab.apply(echo_pod("echo-3", space, node="node3"))
     await_endpoints(client, address, ECHOES)
 
@@ -120,10 +125,10 @@ def test_a_pod_that_fails_its_readiness_probe_is_not_asked(lab, space):
     assert not can_connect(lab.node("node2"), address, 80)
     with open(f"/tmp/{space}", "w"):
         try:
-            eventually(lambda: can_connect(lab.node("node2"), address, 80), within=10, every=0.05)
+            eventually(lambda: can_connect(lab.node("node2"), address, 80), every=0.05)
         finally:
             subprocess.run(["rm", f"/tmp/{space}"], check=True)
-    eventually(lambda: not can_connect(lab.node("node2"), address, 80), within=10, every=0.05)
+    eventually(lambda: not can_connect(lab.node("node2"), address, 80), every=0.05)
 
 
 def test_the_ruleset_of_a_node_loads_back_into_stock_nft(lab, stage):
