@@ -34,6 +34,9 @@ class _Token(msgspec.Struct, frozen=True):
     start: str
 
 
+_TOKEN: Final = msgspec.json.Decoder(_Token)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """Which part of a list, and of which revision; 0 stands for the newest and for no limit."""
@@ -113,7 +116,7 @@ def continue_token(revision: int, after: str) -> str:
 
 def _position(token: str) -> _Token:
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)), type=_Token)
+        return _TOKEN.decode(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (binascii.Error, ValueError) as error:
         raise BadRequest(f"continue key is not valid: {token!r}; list again from the start") from error
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -56,10 +56,6 @@ class Sandbox:
     capabilities: Mapping[str, Any] = field(default_factory=dict)
 
 
-class _WirePlugin(msgspec.Struct, frozen=True):
-    type: str
-
-
 class _WireList(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     plugins: list[dict[str, Any]]
@@ -74,6 +70,21 @@ class _WireList(msgspec.Struct, frozen=True, rename="camel"):
         return max(known, key=parse_version, default=self.cni_version)
 
 
+class _WirePlugin(msgspec.Struct, frozen=True):
+    type: str
+
+
+class _WireTypes(msgspec.Struct, frozen=True):
+    """What of every plugin in the list must be there."""
+
+    plugins: list[_WirePlugin]
+
+
+_LIST: Final = msgspec.json.Decoder(_WireList)
+_TYPES: Final = msgspec.json.Decoder(_WireTypes)
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+
+
 def load_network(conf_dir: Path) -> Network:
     """The network a runtime would use: the first configuration list in the order of file names."""
     paths = sorted(conf_dir.glob("*.conflist"))
@@ -84,9 +95,8 @@ def load_network(conf_dir: Path) -> Network:
 
 def parse_network(text: bytes, path: Path) -> Network:
     try:
-        wire = msgspec.json.decode(text, type=_WireList)
-        for plugin in wire.plugins:
-            msgspec.convert(plugin, _WirePlugin)
+        wire = _LIST.decode(text)
+        _TYPES.decode(text)
     except msgspec.MsgspecError as error:
         raise NoNetwork(path, str(error)) from error
     if not wire.plugins:
@@ -139,7 +149,7 @@ class Runtime:
     def cached_result(self, network: Network, sandbox: Sandbox) -> dict[str, Any]:
         """What ADD returned; empty when nothing readable is kept, with which DEL must cope."""
         try:
-            return msgspec.json.decode(self._cache_path(network, sandbox).read_bytes(), type=dict[str, Any])
+            return _OBJECT.decode(self._cache_path(network, sandbox).read_bytes())
         except (FileNotFoundError, msgspec.MsgspecError):
             return {}
 

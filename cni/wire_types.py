@@ -1,6 +1,6 @@
 """The configuration's shape on the wire, with the specification's spelling and this plugin's defaults."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -133,3 +133,7 @@ class NetConf(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     prev_result: PreviousResult | None = None
     runtime_config: Runtime | None = None
     args: Args | None = None
+
+
+# Described at import: threads whose first use of a type is the same moment would crash the process (kube.objects).
+DECODERS: Final = tuple(msgspec.json.Decoder(kind) for kind in (NetConf, PreviousResult, ValidAttachment))

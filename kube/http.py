@@ -6,7 +6,7 @@ ApiError (the server refused) and Unreachable (it did not answer); repeating is 
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, Generic, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 import msgspec
 
@@ -39,9 +39,12 @@ class _ListMeta(msgspec.Struct, frozen=True):
     continue_token: str = msgspec.field(default="", name="continue")
 
 
-class _Page(msgspec.Struct, Generic[T], frozen=True):
-    items: tuple[T, ...] | None = None  # Go writes an empty list as null
+class _Page(msgspec.Struct, frozen=True):
+    items: tuple[msgspec.Raw, ...] | None = None  # Go writes an empty list as null
     metadata: _ListMeta = _ListMeta()
+
+
+_PAGE_OF_OBJECTS: Final = msgspec.json.Decoder(_Page)
 
 
 class Client:
@@ -66,7 +69,7 @@ class Client:
         self, resource: ResourceType, name: str, namespace: str | None = None, *, decode: type[T] | None = None
     ) -> bytes | T:
         body = self._transport.request("GET", resource.path(namespace, name))
-        return body if decode is None else _decoded(body, decode)
+        return body if decode is None else _decoded(body, msgspec.json.Decoder(decode))
 
     @overload
     def list(
@@ -106,14 +109,15 @@ class Client:
         return self._all_pages(path, selection, decode)
 
     def _all_pages(self, path: str, selection: dict[str, str], decode: type[T]) -> tuple[T, ...]:
-        found: tuple[T, ...] = ()
+        found: list[T] = []
         position: dict[str, str] = {}
+        item = msgspec.json.Decoder(decode)
         while True:
             query = selection | {"limit": str(_PAGE)} | position
-            page = _decoded(self._transport.request("GET", path, query=query), _Page[decode])  # type: ignore[valid-type]
-            found += page.items or ()
+            page = _decoded(self._transport.request("GET", path, query=query), _PAGE_OF_OBJECTS)
+            found += [_decoded(each, item) for each in page.items or ()]
             if not page.metadata.continue_token:
-                return found
+                return tuple(found)
             position = {"continue": page.metadata.continue_token}
 
     def watch(
@@ -173,9 +177,9 @@ class Client:
         return self._transport.request("DELETE", path, body=msgspec.json.encode(options))
 
 
-def _decoded(body: bytes, into: type[T]) -> T:
+def _decoded(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
     try:
-        return msgspec.json.decode(body, type=into)
+        return decoder.decode(body)
     except UNREADABLE_JSON as error:
         raise UndecodableAnswer(f"the server's answer cannot be read: {error}") from error
 

@@ -13,6 +13,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -35,6 +36,9 @@ class _Saved(msgspec.Struct, frozen=True, kw_only=True):
     runtime: Runtime = "processes"
 
 
+_SAVED: Final = msgspec.json.Decoder(_Saved)
+
+
 def directory(state_root: Path, name: str) -> Path:
     return state_root.resolve() / plan.validate_name(name)
 
@@ -51,7 +55,7 @@ def load(state_root: Path, name: str) -> Lab:
 def load_directory(folder: Path) -> Lab | None:
     path = folder / _FILE
     try:
-        saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
+        saved = _SAVED.decode(path.read_bytes())
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
@@ -47,13 +48,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     last_exit: str = ""
 
 
+_REPORTS: Final = msgspec.json.Decoder(dict[str, Report])
+
+
 def log_path(lab: Lab) -> Path:
     return lab.logs / f"{ROLE}.log"
 
 
 def read_reports(lab: Lab) -> dict[str, Report]:
     try:
-        return msgspec.json.decode((lab.directory / _REPORT).read_bytes(), type=dict[str, Report])
+        return _REPORTS.decode((lab.directory / _REPORT).read_bytes())
     except (FileNotFoundError, msgspec.MsgspecError):
         return {}
 

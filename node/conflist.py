@@ -6,6 +6,7 @@ Pure. The masquerading of pods is the agent's own table, one rule for all of the
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -70,10 +71,13 @@ class _Conflist(msgspec.Struct, frozen=True):
     plugins: tuple[_Plugin, ...] = ()
 
 
+_CONFLIST: Final = msgspec.json.Decoder(_Conflist)
+
+
 def pod_cidrs(conflist: bytes) -> frozenset[Network]:
     """The networks a configuration gives addresses from; none if it cannot be read."""
     try:
-        plugins = msgspec.json.decode(conflist, type=_Conflist).plugins
+        plugins = _CONFLIST.decode(conflist).plugins
         ranges = [each for plugin in plugins for choices in plugin.ipam.ranges for each in choices]
         return frozenset(ipaddress.ip_network(each.subnet) for each in ranges)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):

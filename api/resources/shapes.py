@@ -6,7 +6,7 @@ kind is a TypedDict, so defaults, validation and controllers may index without a
 kept as they are.
 """
 
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Final, TypedDict
 
 import msgspec
 
@@ -195,3 +195,9 @@ class Event(TypedDict, total=False):
     reportingComponent: str
     reportingInstance: str
     action: str
+
+
+# Described at import: threads whose first use of a type is the same moment would crash the process (kube.objects).
+DECODERS: Final = tuple(
+    msgspec.json.Decoder(kind) for kind in (Namespace, Node, EndpointSlice, ServiceCIDR, Lease, Event)
+)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
@@ -10,6 +11,8 @@ from dataplane import atomic_file
 from pods.record import SandboxRecord
 
 log = structlog.get_logger(__name__)
+
+_RECORD: Final = msgspec.json.Decoder(SandboxRecord)
 
 
 class Records:
@@ -26,7 +29,7 @@ class Records:
     def _read(self, paths: Iterable[Path]) -> Iterator[SandboxRecord]:
         for path in paths:
             try:
-                yield msgspec.json.decode(path.read_bytes(), type=SandboxRecord)
+                yield _RECORD.decode(path.read_bytes())
             except FileNotFoundError:
                 continue
             except (msgspec.MsgspecError, OSError) as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 
@@ -28,6 +29,9 @@ class _Info(msgspec.Struct, frozen=True, rename="camel"):
     runtime_spec: _Spec | None = None
 
 
+_INFO: Final = msgspec.json.Decoder(_Info)
+
+
 def sandbox(
     answer: cri.PodSandboxStatusResponse, containers: Iterable[cri.ContainerStatus], *, hosts: tuple[str, ...]
 ) -> SandboxRecord:
@@ -51,7 +55,7 @@ def sandbox(
 def _netns(info: str) -> str:
     """Return the path of the sandbox's network namespace; empty when it is the node's, or not told."""
     try:
-        spec = msgspec.json.decode(info, type=_Info).runtime_spec or _Spec()
+        spec = _INFO.decode(info).runtime_spec or _Spec()
     except msgspec.MsgspecError:
         return ""
     return next((each.path for each in spec.linux.namespaces if each.type == "network"), "")

@@ -1,6 +1,8 @@
 """The types of a Pod's fields: only those that podwire looks at."""
 
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
+
+import msgspec
 
 from api.resources import shapes
 
@@ -163,3 +165,7 @@ class Pod(TypedDict, total=False):
     metadata: shapes.Metadata
     spec: PodSpec
     status: PodStatus
+
+
+# Described at import: threads whose first use of a type is the same moment would crash the process (kube.objects).
+DECODER: Final = msgspec.json.Decoder(Pod)

@@ -1,6 +1,8 @@
 """The types of a Service's fields: only those that podwire looks at."""
 
-from typing import TypedDict
+from typing import Final, TypedDict
+
+import msgspec
 
 from api.resources import shapes
 
@@ -63,3 +65,7 @@ class Service(TypedDict, total=False):
     metadata: shapes.Metadata
     spec: ServiceSpec
     status: ServiceStatus
+
+
+# Described at import: threads whose first use of a type is the same moment would crash the process (kube.objects).
+DECODER: Final = msgspec.json.Decoder(Service)
