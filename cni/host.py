@@ -119,7 +119,7 @@ def lease_place() -> LeasePlace:
 def linux_host(loaded: LoadedTexts | None = None) -> Host:
     """The calling thread's own namespace and the real kernel. Threads of one namespace may share what is loaded."""
     # A call that is refused before it touches the kernel shall not wait for these.
-    from dataplane import living_namespaces, netns, sysctl
+    from dataplane import living_namespaces, netns
     from dataplane.netlink.linux import LinuxNetlink
 
     @contextmanager
@@ -139,12 +139,6 @@ def linux_host(loaded: LoadedTexts | None = None) -> Host:
                     found[identity] = addresses_of(netlink)
         return found
 
-    def enable_forwarding(version: int) -> None:
-        sysctl.write("net/ipv4/ip_forward" if version == 4 else "net/ipv6/conf/all/forwarding", 1)
-
-    def enable_ipv6(pod: OpenNetns, ifname: str) -> None:
-        netns.run_in(pod.fd, lambda: sysctl.write(f"net/ipv6/conf/{ifname}/disable_ipv6", 0))
-
     netlink, leases, tables = LinuxNetlink(), KeptLeases(), KeptTables()
 
     def close() -> None:
@@ -163,8 +157,8 @@ def linux_host(loaded: LoadedTexts | None = None) -> Host:
         nft=partial(tables.lend, masquerade.TABLE),
         gates=partial(tables.lend, gate.TABLE),
         udp_flows=_udp_flows,
-        enable_forwarding=enable_forwarding,
-        enable_ipv6=enable_ipv6,
+        enable_forwarding=_enable_forwarding,
+        enable_ipv6=_enable_ipv6,
         addresses_in=addresses_in,
         close=close,
     )
@@ -178,6 +172,18 @@ def addresses_of(netlink: Netlink) -> frozenset[Address]:
 def loaded_texts() -> LoadedTexts:
     """What the hosts of one namespace remember together."""
     return LoadedTexts(chain=masquerade.CHAIN, set_name=masquerade.SUBNETS)
+
+
+def _enable_forwarding(version: int) -> None:
+    from dataplane import sysctl
+
+    sysctl.write("net/ipv4/ip_forward" if version == 4 else "net/ipv6/conf/all/forwarding", 1)
+
+
+def _enable_ipv6(pod: OpenNetns, ifname: str) -> None:
+    from dataplane import netns, sysctl
+
+    netns.run_in(pod.fd, lambda: sysctl.write(f"net/ipv6/conf/{ifname}/disable_ipv6", 0))
 
 
 def _masquerade(tables: KeptTables, loaded: LoadedTexts, subnets: Iterable[Network]) -> None:
