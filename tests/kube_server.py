@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
@@ -88,18 +89,30 @@ class KubeServer:
         """Be gone as after kill -9: no listener, every connection broken."""
         if self._http is None:
             return
-        http, self._http = self._http, None
+        with self.changed:
+            http, self._http = self._http, None
+            connections = list(self._connections)
+            self.changed.notify_all()
+        for connection in connections:
+            _break(connection)
         http.shutdown()
         http.server_close()
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        with self.changed:
-            self.changed.notify_all()
 
-    @property
-    def running(self) -> bool:
-        return self._http is not None
+    def serves(self, http: socketserver.BaseServer) -> bool:
+        """Whether this is the process that was started last, and lives."""
+        return http is self._http
+
+    def took(self, http: socketserver.BaseServer, connection: socket.socket) -> None:
+        """Somebody connected; a process that is gone breaks the connection, however late its thread comes."""
+        with self.changed:
+            self.accepted += 1
+            self._connections.add(connection)
+            if not self.serves(http):
+                _break(connection)
+
+    def lost(self, connection: socket.socket) -> None:
+        with self.changed:
+            self._connections.discard(connection)
 
     def watches(self) -> list[dict[str, str]]:
         return [query for _, _, query, _, _ in self.requests if "watch" in query]
@@ -108,19 +121,23 @@ class KubeServer:
         return [query for method, _, query, _, _ in self.requests if method == "GET" and "watch" not in query]
 
 
+def _break(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     owner: KubeServer
 
     def setup(self) -> None:
         super().setup()
-        self.owner.accepted += 1
-        self.owner._connections.add(self.connection)
+        self.owner.took(self.server, self.connection)
         if isinstance(self.connection, ssl.SSLSocket):
             self.owner.peers.append(self.connection.getpeercert())
 
     def finish(self) -> None:
-        self.owner._connections.discard(self.connection)
+        self.owner.lost(self.connection)
         with contextlib.suppress(OSError):
             super().finish()
 
@@ -160,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _watch(self, version: int) -> None:
         if self.owner.holds_headers_back:
             with self.owner.changed:
-                while self.owner.running:
+                while self._is_alive():
                     self.owner.changed.wait()
             return
         self.send_response(200)
@@ -171,14 +188,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._chunk(b"")
             return
         sent = sum(1 for at, _ in self.owner.events if at <= version)
-        while self.owner.running:
+        while self._is_alive():
             with self.owner.changed:
-                while self.owner.running and len(self.owner.events) <= sent:
+                while self._is_alive() and len(self.owner.events) <= sent:
                     self.owner.changed.wait()
                 lines = [line for _, line in self.owner.events[sent:]]
                 sent = len(self.owner.events)
             for line in lines:
                 self._chunk(line)
+
+    def _is_alive(self) -> bool:
+        return self.owner.serves(self.server)
 
     def _chunk(self, content: bytes) -> None:
         self.wfile.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
