@@ -139,6 +139,8 @@ class Identities:
 
         What is new in the result is taken; `release` whichever of `old` and the result is not kept.
         """
+        if ring is (old.first is not None) and _has_just(old, targets):
+            return old
         members = tuple([Member(target, ids[target]) for target in _order(old, targets, start)])
         if not ring or not members:
             return Assignment(members)
@@ -150,10 +152,12 @@ class Identities:
 
         All that stands in the kernel must have been skipped before.
         """
-        members = {member for assignment in found.values() for member in assignment.members}
-        ids, targets = {member.id for member in members}, {member.target for member in members}
-        is_sound = len(ids) == len(targets) == len(members) and all(number % self._size for number in ids)
-        if not is_sound or not self._shares.claim(sorted(self._shares_of(found.values()))):
+        targets = {member.id: member.target for assignment in found.values() for member in assignment.members}
+        are_one = all(targets[member.id] == member.target for each in found.values() for member in each.members)
+        is_sound = (
+            are_one and len(set(targets.values())) == len(targets) and 0 not in {id_ % self._size for id_ in targets}
+        )
+        if not is_sound or not self._shares.claim(sorted({id_ // self._size for id_ in targets})):
             return dict.fromkeys(found, NOBODY)
         return {
             key: assignment if self._positions.claim(assignment.positions) else Assignment(assignment.members)
@@ -162,7 +166,8 @@ class Identities:
 
     def release(self, dropped: Iterable[Assignment], kept: Iterable[Assignment]) -> None:
         """Give back what `dropped` have and `kept` have not; all of one Service."""
-        dropped, kept = tuple(dropped), tuple(kept)
+        kept = tuple(kept)
+        dropped = [assignment for assignment in dropped if not any(assignment is other for other in kept)]
         if not dropped:
             return
         self._shares.give_back(self._shares_of(dropped) - self._shares_of(kept))
@@ -202,6 +207,15 @@ class Identities:
             if base + slot not in used:
                 self._next[index] = slot
                 yield base + slot
+
+
+def _has_just(assignment: Assignment, targets: Sequence[Target]) -> bool:
+    """Whether it is these targets, each once."""
+    wanted = set(targets)
+    return (
+        len(assignment.members) == len(targets) == len(wanted)
+        and {member.target for member in assignment.members} == wanted
+    )
 
 
 def _order(old: Assignment, targets: Sequence[Target], start: int) -> list[Target]:

@@ -15,15 +15,21 @@ from proxy.state import ChainContent, State
 
 def against(found: State, drafts: Sequence[Draft], leftovers: ServiceName) -> list[Draft]:
     """The drafts with their old shares as found; `leftovers` names the one of everything else, which comes first."""
+    if found == states.union(draft.new.state for draft in drafts):
+        # As after most restarts: then one State of each Service is enough to keep, and nobody need compare them again.
+        return [_nothing(leftovers), *(_rebased(draft, draft.new.state) for draft in drafts)]
     elements, chains = {name: dict(held) for name, held in found.elements.items()}, dict(found.chains)
     rebased = [_rebased(draft, _same_or(draft.new.state, _take(elements, chains, draft.new.state))) for draft in drafts]
     rest = State({name: held for name, held in elements.items() if held}, chains)
-    gone = Served(state=rest)
-    return [Draft(name=leftovers, old=gone, new=NOT_SERVED), *rebased]
+    return [Draft(name=leftovers, old=Served(state=rest), new=NOT_SERVED), *rebased]
+
+
+def _nothing(leftovers: ServiceName) -> Draft:
+    return Draft(name=leftovers, old=NOT_SERVED, new=NOT_SERVED)
 
 
 def _same_or(wanted: State, share: State) -> State:
-    """The wanted one where both are the same: then nobody need compare them again, and one of them is enough to keep."""
+    """The wanted one where both are the same."""
     return wanted if share == wanted else share
 
 
@@ -47,7 +53,7 @@ def _take_some(held: dict[bytes, Element], keys: Iterable[bytes]) -> dict[bytes,
 
 def _rebased(draft: Draft, share: State) -> Draft:
     old = draft.old
-    if share == old.state:
+    if share is old.state or share == old.state:
         return draft
     return Draft(
         name=draft.name,

@@ -137,6 +137,7 @@ class SingleStack:
         self._health_checks.stop()
 
     def _run(self) -> None:
+        self._syncer.look_ahead()
         if self._await_lists():
             self.check()
             self._loop.run_due(self._round)

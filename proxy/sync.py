@@ -5,6 +5,7 @@ halved until it stands alone, and it comes back later by itself. When somebody e
 known of it yet, the whole of it is read and only the difference is written.
 """
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from dataplane.errors import DataplaneError
 from dataplane.nft.interface import LoadFailed, Nft, TransactionFailed
 from kube.control import SyncFailed
 from proxy import leftovers, restart
@@ -73,7 +75,13 @@ class Syncer:
         self._is_first_round = True
         self._is_node_changed = False
         self._is_table_known = False
+        self._ahead: tuple[int, Found | None] | None = None
         self._operations = 0
+
+    def look_ahead(self) -> None:
+        """Read the table before the first round, while the API is still being asked."""
+        with contextlib.suppress(DataplaneError):  # the round will meet it too
+            self._ahead = self._nft.generation(), restart.read(self._nft, self._ruleset)
 
     def sync(self, keys: frozenset[ServiceName]) -> None:
         """Do one round. Raises SyncFailed for the Services that could not be written."""
@@ -122,7 +130,7 @@ class Syncer:
         return failures | self._write(drafts, allowed=_REFUSED_MAX)
 
     def _resync(self, names: frozenset[ServiceName]) -> Failures:
-        found = restart.read(self._nft, self._ruleset)
+        found = self._found()
         if found is not None:
             self._planner.skip(found.state)
         if self._is_first_round:
@@ -133,6 +141,12 @@ class Syncer:
             self._writer.remove_stand_in()
         self._is_first_round = False
         return failures
+
+    def _found(self) -> Found | None:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == self._nft.generation():
+            return ahead[1]
+        return restart.read(self._nft, self._ruleset)
 
     def _fill(self, names: frozenset[ServiceName]) -> Failures:
         """Make the table anew, in transactions of limited size; what the cluster itself rests on comes first.

@@ -111,30 +111,29 @@ _ENCODE: dict[type[Expression], Callable[[Any], bytes]] = {
 
 def decode(payload: bytes) -> Statement:
     """The inverse of `encode`. Raises MalformedMessage only when the bytes are no list of expressions at all."""
+    return _usual_turn(payload) or _decode_all(payload)
+
+
+@lru_cache(maxsize=4096)  # most rules are the same few
+def _decode_all(payload: bytes) -> Statement:
     return tuple(_decode_one(item) for kind, item in wire.attributes(payload) if kind == wire.NFTA_LIST_ELEM)
 
 
-def _decode_one(payload: bytes) -> Expression:
-    return _usual_numgen(payload) or _decode_any(payload)
-
-
-def _usual_numgen(payload: bytes) -> NumgenIncrement | None:
-    """A `numgen inc` as `encode` writes it: every Service has one of its own, so no cache helps."""
-    # A list's item comes without its header.
-    if (
-        len(payload) + 4 != len(_NUMGEN_TEMPLATE)
-        or payload[:-20] != _NUMGEN_HEAD[4:]
-        or payload[-16:-4] != _NUMGEN_TYPE
-    ):
+def _usual_turn(payload: bytes) -> Statement | None:
+    """`ct mark set numgen inc …` as `encode` writes it: every Service has a rule of its own, so no cache helps."""
+    if len(payload) != len(_NUMGEN_TEMPLATE) + len(_STORE_CT_MARK) or not payload.endswith(_STORE_CT_MARK):
+        return None
+    numgen = payload[: len(_NUMGEN_TEMPLATE)]
+    if numgen[:-20] != _NUMGEN_HEAD or numgen[-16:-4] != _NUMGEN_TYPE:
         return None
     try:
-        return NumgenIncrement(wire.read_number(payload[-20:-16]), wire.read_number(payload[-4:]))
+        return NumgenIncrement(wire.read_number(numgen[-20:-16]), wire.read_number(numgen[-4:])), StoreCtMark()
     except ValueError:  # numbers that only somebody else's could have
         return None
 
 
 @lru_cache(maxsize=4096)  # most expressions of most rules are the same few
-def _decode_any(payload: bytes) -> Expression:
+def _decode_one(payload: bytes) -> Expression:
     fields = wire.fields(payload)
     name = wire.read_string(fields.get(wire.NFTA_EXPR_NAME, b""))
     body = fields.get(wire.NFTA_EXPR_DATA, b"")
