@@ -73,7 +73,7 @@ class Desk:
         flags = [f"--kubeconfig={self.api.kubeconfig}", "--hostname-override=node1"]
         with self._log.open("ab") as log:
             self.proxy = self.node.node.start(sys.executable, "-m", "proxy", *flags, stderr=log)
-        eventually(lambda: self.json(PODS["client"], "web:http", "--live")["live"]["drift"] == [], within=20, every=0.3)
+        eventually(lambda: self.json(PODS["client"], "web:http", "--live")["live"]["drift"] == [], every=0.3)
 
     def run(self, *arguments: str) -> Result:
         argv = ["explain", f"--kubeconfig={self.api.kubeconfig}", "--node=node1", *arguments]

@@ -19,7 +19,7 @@ from dataplane.nft.objects import AddElements, Element
 from proxy import layout
 from tests import service_node
 from tests.address_plan import IPV4, IPV6
-from tests.service_node import ServiceNode, ask
+from tests.service_node import PATIENT, ServiceNode, ask
 from tests.services import endpoint, endpoint_slice, service
 from tests.waiting import eventually
 
@@ -103,7 +103,7 @@ def test_many_first_connections_at_once_from_everywhere_agree(node):
     """Two CPUs may place two connections of one client at the same moment."""
     put(node, "a", "b", "c")
     for _ in range(5):
-        barrier = threading.Barrier(4)
+        barrier = threading.Barrier(4, timeout=PATIENT)
 
         def connect(address: str, port: int, barrier: threading.Barrier = barrier) -> set[str]:
             barrier.wait()
@@ -144,11 +144,13 @@ def test_no_connection_of_a_kept_client_fails_while_its_endpoints_come_and_go(no
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         clients = [pool.submit(node.inside, "client", functools.partial(connect, *front)) for front in fronts(node)]
-        for number in range(60):
-            put(node, *("ab", "bc", "c", "ca", "b")[number % 5], external=("Cluster", "Local")[number % 2])
-            seen = len(answered)
-            eventually(lambda seen=seen: len(answered) > seen + 4 or failures)
-        stop.set()
+        try:
+            for number in range(60):
+                put(node, *("ab", "bc", "c", "ca", "b")[number % 5], external=("Cluster", "Local")[number % 2])
+                seen = len(answered)
+                eventually(lambda seen=seen: len(answered) > seen + 4 or failures)
+        finally:
+            stop.set()
         for client in clients:
             client.result()
 
@@ -267,12 +269,14 @@ def test_clients_beyond_the_maps_size_are_served_in_turn(node):
     before, affinity, after = node.node.run("nft", f"list table {table}").partition("map affinity {")
     listed = before + affinity + after.replace("size 1048576", "size 1", 1)
     node.node.run("nft", "-f", "-", stdin=f"delete table {table}\n{listed}")
-    first = meet(node, "client")
+    try:
+        first = meet(node, "client")
 
-    assert meets(node, "outside", 4) == {"a", "b"}
-    assert meets(node, "client", 4) == {first}
-    node.nft.delete_table()
-    node.restart()
+        assert meets(node, "outside", 4) == {"a", "b"}
+        assert meets(node, "client", 4) == {first}
+    finally:
+        node.nft.delete_table()
+        node.restart()
 
 
 def test_the_listing_loads_back_with_clients_in_it(node):

@@ -16,7 +16,7 @@ from tests.kernel.test_proxy_deploy import permissions, request
 from tests.kube_server import KubeServer, service
 from tests.namespaces import Namespace
 from tests.unit.test_kube_http import Authority
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 ACCOUNT = "/run/secrets/kubernetes.io/serviceaccount"
 
@@ -93,11 +93,11 @@ def test_the_proxy_serves_with_this_identity_and_asks_for_no_more_than_its_role_
     with (tmp_path / "log").open("wb") as log:
         process = node.start(*argv, stderr=log)
     try:
-        eventually(lambda: "default/good" in node.run("nft", "list", "ruleset"))
+        eventually(lambda: "default/good" in node.run("nft", "list", "ruleset"), every=0.2)
         eventually(lambda: any(method == "POST" for method, *_ in list(server.requests)))
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(30 * PATIENCE)
     seen = list(server.requests)
 
     assert {request(method, path, query) for method, path, query, *_ in seen} - permissions() == set()

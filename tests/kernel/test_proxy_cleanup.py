@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from dataplane import atomic_file
 from proxy.conntrack_sysctls import HASH_SIZE
 from tests.namespaces import Namespace
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 FOREIGN = "table ip kube-proxy { chain services { }; }\ntable ip podwire-node { set pods { type ipv4_addr; }; }\n"
 OURS = "table ip podwire-proxy { chain svc-a { }; }\ntable ip6 podwire-proxy { chain svc-b { }; }\n"
@@ -37,7 +38,7 @@ def node(make_namespace) -> Namespace:
 
 def run(node: Namespace, *flags: str) -> subprocess.CompletedProcess:
     argv = node.argv(sys.executable, "-m", "proxy", *flags)
-    return subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60 * PATIENCE)
 
 
 def tables(node: Namespace) -> str:
@@ -88,7 +89,7 @@ def started(node, tmp_path):
     yield start
     for process in processes:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(30 * PATIENCE)
 
 
 def setting(node: Namespace, name: str) -> str:
@@ -118,10 +119,10 @@ def test_another_configuration_takes_effect_and_a_wrong_one_changes_nothing(node
     started(f"--config={file}")
     for wrong in (given.replace("59s", "soon"), given.replace("/kubeconfig", "/nowhere"), "garbage: ["):
         log_before = log.read_text().count("to what cannot be")
-        file.write_text(wrong)
+        atomic_file.write(file, wrong.encode(), durable=False)
         eventually(lambda before=log_before: log.read_text().count("to what cannot be") == before + 1)
     assert setting(node, "tcp_timeout_close_wait") == "59"
-    file.write_text(given.replace("59s", "58s"))
+    atomic_file.write(file, given.replace("59s", "58s").encode(), durable=False)
     eventually(lambda: log.read_text().count('event="proxy started"') == 2)
 
     assert setting(node, "tcp_timeout_close_wait") == "58"
@@ -170,7 +171,7 @@ def test_a_bad_file_ends_it_with_one_clear_line(node, tmp_path):
 def test_a_taken_address_ends_it_when_told_so(node, tmp_path):
     (tmp_path / "kubeconfig").write_text(KUBECONFIG)
     holder = node.start(
-        sys.executable, "-c", "import socket,time;s=socket.create_server(('0.0.0.0',10256));time.sleep(60)"
+        sys.executable, "-c", "import socket,time;s=socket.create_server(('0.0.0.0',10256));time.sleep(600)"
     )
     eventually(lambda: ":10256" in node.run("ss", "-ltn"))
     done = run(node, f"--kubeconfig={tmp_path}/kubeconfig", "--bind-address-hard-fail")
