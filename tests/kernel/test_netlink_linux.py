@@ -195,7 +195,8 @@ def test_opening_and_closing_leaves_no_descriptor(node: Namespace) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(200):
         use()
-    assert len(os.listdir("/proc/self/fd")) == before
+    # What an earlier test left may close meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_closed_socket_is_an_error_and_not_another_namespaces(netlink: LinuxNetlink) -> None:

@@ -174,13 +174,15 @@ def test_no_descriptor_and_no_thread_is_left(make_namespace: MakeNamespace) -> N
     before = len(os.listdir("/proc/self/fd")), threading.active_count()
     for _ in range(100):
         use()
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    # What an earlier test left may end meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= before[0]
+    assert threading.active_count() <= before[1]
 
 
 def test_a_namespace_made_in_another_mount_namespace_can_be_deleted_here(name: str) -> None:
     """As when a service manager gives the agent a mount namespace of its own."""
     code = f"from dataplane import netns; netns.create({name!r})"
-    subprocess.run(["unshare", "--mount", "--propagation", "slave", sys.executable, "-c", code], timeout=30)
+    subprocess.run(["unshare", "--mount", "--propagation", "slave", sys.executable, "-c", code], check=True)
     netns.delete(name)
     assert name not in listed()
 

@@ -106,6 +106,8 @@ def test_a_table_exists_from_load_to_delete(empty):
 def test_deleting_an_absent_table_is_success(empty):
     empty.delete_table()
 
+    assert not empty.table_exists()
+
 
 def test_loading_again_keeps_what_is_there(nft):
     nft.commit([AddElements("ring", (Element(mark(1), mark(2)),))])

@@ -32,6 +32,7 @@ from dataplane.nft.objects import (
 from dataplane.nft.values import Verdict, mark
 from tests import namespaces
 from tests.namespaces import Namespace
+from tests.service_node import PATIENT
 
 TABLE = Table(Family.IP, "podwire-test")
 SKELETON = """table ip podwire-test {
@@ -110,7 +111,7 @@ class Network:
 
     def connect(self, service_address: str, *, source: str = CLIENTS[0]) -> socket.socket:
         def dial() -> socket.socket:
-            return socket.create_connection((service_address, 80), timeout=5, source_address=(source, 0))
+            return socket.create_connection((service_address, 80), timeout=PATIENT, source_address=(source, 0))
 
         return self.client.call(dial)
 
@@ -121,7 +122,7 @@ class Network:
 
     def ask_udp(self, service_address: str) -> str:
         with self.client.call(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as asking:
-            asking.settimeout(5)
+            asking.settimeout(PATIENT)
             asking.connect((service_address, 80))
             return say(asking)
 
@@ -166,7 +167,7 @@ def start_backends(backend: Namespace, stack: ExitStack) -> None:
         for serve, bound in ((serve_tcp, stream), (serve_udp, datagram)):
             thread = threading.Thread(target=serve, args=(bound,), daemon=True)
             thread.start()
-            stack.callback(thread.join, 5)
+            stack.callback(thread.join)
             stack.callback(bound.close)
             stack.callback(stop_receiving, bound)
 

@@ -37,7 +37,7 @@ from dataplane.nft.objects import (
 )
 from dataplane.nft.values import Verdict, mark
 from tests import namespaces
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 TABLE = Table(Family.IP, "podwire-test")
 SKELETON = """table ip podwire-test {
@@ -279,7 +279,7 @@ def test_two_processes_commit_at_once_without_losing_anything(nft, inside):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     writers = [inside.start(sys.executable, "-c", WRITER, first, env=environment) for first in ("1000", "2000")]
 
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    assert [writer.wait(300 * PATIENCE) for writer in writers] == [0, 0]
     assert {element.value for element in nft.elements("ring")} == {mark(199)}
     assert len(nft.elements("ring")) == 200
 
@@ -337,7 +337,7 @@ def watching(nft: LinuxNft) -> Iterator[list[Change]]:
         yield seen
     finally:
         monitor.stop()
-        thread.join(timeout=10)
+        thread.join(60 * PATIENCE)
         monitor.close()
         assert not thread.is_alive()
 
@@ -429,7 +429,7 @@ def test_more_changes_than_the_socket_can_queue_are_reported_as_lost(nft, monkey
         thread = threading.Thread(target=lambda: lost.append(next(monitor.changes())))
         lost: list[Change] = []
         thread.start()
-        thread.join(timeout=10)
+        thread.join(60 * PATIENCE)
         monitor.close()
 
     assert [change.touches(Table(Family.INET, "any")) for change in lost] == [True]
