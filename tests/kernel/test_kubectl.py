@@ -238,7 +238,7 @@ def test_label_and_annotate(api, space):
 
 def test_delete_waits_until_the_object_is_gone(api, space):
     api.kubectl(*space, "create", "-f", "-", stdin=service() + "---" + pod())
-    api.kubectl(*space, "delete", "service,pod", "web", "--timeout=20s")
+    api.kubectl(*space, "delete", "service,pod", "web", "--timeout=50s")
 
     assert api.kubectl(*space, "get", "services,pods", "-o", "name") == ""
 
@@ -253,7 +253,7 @@ def test_delete_by_label_and_delete_all(api, space):
 
 def test_deleting_a_namespace_takes_everything_in_it(api, space):
     api.kubectl(*space, "create", "-f", "-", stdin=service() + "---" + pod())
-    api.kubectl("delete", "namespace", space[1], "--timeout=30s")
+    api.kubectl("delete", "namespace", space[1], "--timeout=50s")
 
     assert "(NotFound)" in api.kubectl("get", "namespace", space[1], check=False)
 
@@ -289,7 +289,7 @@ def test_diff_shows_what_apply_would_change(api, space):
 def test_wait_returns_when_the_condition_holds(api, space):
     api.kubectl(*space, "create", "-f", "-", stdin=pod())
 
-    api.kubectl(*space, "wait", "pod/web", "--for=jsonpath={.status.phase}=Pending", "--timeout=10s")
+    api.kubectl(*space, "wait", "pod/web", "--for=jsonpath={.status.phase}=Pending", "--timeout=50s")
 
 
 def test_a_port_out_of_range_names_field_and_value(api, space):
