@@ -126,11 +126,12 @@ class Identities:
 
         A share that is full is followed by another.
         """
-        ids = dict(known)
-        newcomers = dict.fromkeys([target for target in targets if target not in ids])
-        if newcomers:
-            ids.update(zip(newcomers, self._free(frozenset(known.values())), strict=False))
-        return ids
+        newcomers = dict.fromkeys([target for target in targets if target not in known])
+        if not known and 0 < len(newcomers) < self._size:
+            first = self._new_share() * self._size + 1
+            self._next[first // self._size - self._first_share] = len(newcomers)
+            return dict(zip(newcomers, range(first, first + len(newcomers)), strict=True))
+        return {**known, **dict(zip(newcomers, self._free(frozenset(known.values())), strict=False))}
 
     def assign(
         self, old: Assignment, ids: Mapping[Target, int], targets: Sequence[Target], *, ring: bool, start: int = 0
@@ -196,9 +197,12 @@ class Identities:
         """Those that ids in use are of, then new ones."""
         yield from sorted({number // self._size for number in used})
         while True:
-            share = self._shares.take()
-            self._next[share - self._first_share] = 0
-            yield share
+            yield self._new_share()
+
+    def _new_share(self) -> int:
+        share = self._shares.take()
+        self._next[share - self._first_share] = 0
+        return share
 
     def _free_in(self, share: int, used: frozenset[int]) -> Iterator[int]:
         index, base = share - self._first_share, share * self._size

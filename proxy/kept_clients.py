@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from dataplane.nft.objects import Element, Expiring, fit_comment
+from proxy import layout
 from proxy.model import Address, Target
 
 UNKNOWN: Final = "?"
@@ -78,7 +79,7 @@ def _kept_client(found: Expiring, names: Mapping[bytes, str], targets: Mapping[b
 def _targets(endpoints: Iterable[Element]) -> Iterator[tuple[bytes, Target]]:
     for element in endpoints:
         if isinstance(element.value, bytes):
-            yield element.key, Target(element.value[:-4], int.from_bytes(element.value[-4:-2], "big"))
+            yield element.key, layout.target(element.value)
 
 
 def _is_of(kept: KeptClient, service: str) -> bool:

@@ -16,7 +16,7 @@ from dataplane.nft.objects import Chain, Element, InstalledRule
 from dataplane.nft.values import Verdict
 from proxy import layout
 from proxy.identities import NOBODY, Assignment, Member
-from proxy.model import Scope, ServicePort, Target
+from proxy.model import Scope, ServicePort
 from proxy.ruleset import NodeText, Ruleset
 from proxy.state import ChainContent, State
 
@@ -130,11 +130,10 @@ def _assignment(state: State, marks: Iterable[bytes | Verdict | None], first: in
     endpoints = state.elements.get(layout.ENDPOINTS, {})
     members: list[Member] = []
     for mark in marks:
-        endpoint = endpoints.get(mark) if isinstance(mark, bytes) else None
-        if endpoint is None or not isinstance(endpoint.value, bytes) or not isinstance(mark, bytes):
+        target = endpoints[mark].value if type(mark) is bytes and mark in endpoints else None
+        if type(mark) is not bytes or type(target) is not bytes:
             return NOBODY
-        packed, port = endpoint.value[:-4], int.from_bytes(endpoint.value[-4:-2], "big")
-        members.append(Member(Target(packed, port), values.mark_number(mark)))
+        members.append(Member(layout.target(target), values.mark_number(mark)))
     targets, ids = {member.target for member in members}, {member.id for member in members}
     # An endpoint may stand there more than once, but always with one id.
     is_sound = len(targets) == len(ids) and (len(ids) == len(members) or len(set(members)) == len(ids))

@@ -12,7 +12,6 @@ from dataplane.nft.expressions import NumgenIncrement, SetVerdict
 from dataplane.nft.objects import Element
 from dataplane.nft.values import Verdict
 from proxy import layout, text
-from proxy.model import Target
 from proxy.restart import Found
 from proxy.ruleset import NodeText, Ruleset
 from proxy.state import ChainContent, State
@@ -119,7 +118,7 @@ def _target(state: State, id_: bytes) -> str:
 
 
 def _format_target(value: bytes) -> str:
-    return str(Target(value[:-4], int.from_bytes(value[-4:-2], "big")))
+    return str(layout.target(value))
 
 
 def _stickiness(content: ChainContent) -> str:

@@ -14,6 +14,7 @@ import msgspec
 
 from dataplane.nft import values
 from dataplane.nft.values import Verdict
+from proxy import layout
 from proxy.model import Target
 from proxy.tracing import statements as s
 from proxy.tracing.packet import PROTOCOL_NUMBERS, Host, Packet
@@ -217,7 +218,7 @@ class _Journey:
             case s.Translate(value):
                 target = self._bytes(value)
                 self._steps.append(self._at)
-                self._target = Target(target[:-4], int.from_bytes(target[-4:-2], "big"))
+                self._target = layout.target(target)
                 self._destination, self._port = self._target.address, self._target.port
                 raise _Ended(None)
 
