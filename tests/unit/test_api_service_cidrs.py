@@ -38,7 +38,7 @@ def running(built: Registry) -> Iterator[Registry]:
     yield built
     stop.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
 
 
 @pytest.fixture

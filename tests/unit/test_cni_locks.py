@@ -45,7 +45,7 @@ with locks.attachment_lock(Path(sys.argv[1]), Attachment(network="net", containe
 
 
 def test_killed_holder_leaves_no_lock(tmp_path):
-    done = subprocess.run([sys.executable, "-c", HOLDER, str(tmp_path)], timeout=30)
+    done = subprocess.run([sys.executable, "-c", HOLDER, str(tmp_path)], timeout=120)
     assert done.returncode == -9
     with locks.attachment_lock(tmp_path, A, patience=0):
         pass

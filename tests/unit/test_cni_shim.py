@@ -35,7 +35,7 @@ class Agent:
             self.serve(connection)
 
     def stop(self) -> None:
-        self.thread.join(10)
+        self.thread.join(60)
         self.listener.close()
 
 
@@ -63,7 +63,7 @@ def agent(tmp_path):
 
 def run(executable: Path, env: dict[str, str], stdin: bytes = b"") -> subprocess.CompletedProcess:
     environ = {"PATH": os.environ["PATH"], **env}
-    return subprocess.run([executable], env=environ, input=stdin, capture_output=True, timeout=30)
+    return subprocess.run([executable], env=environ, input=stdin, capture_output=True, timeout=120)
 
 
 CALL = environment("ADD", "web", "/run/netns/nowhere")
@@ -165,7 +165,7 @@ def test_version_needs_no_agent_and_does_not_wait_for_stdin(executable):
     read_end, write_end = os.pipe()
     try:
         done = subprocess.run(
-            [executable], env={"CNI_COMMAND": "VERSION"}, stdin=read_end, capture_output=True, timeout=10
+            [executable], env={"CNI_COMMAND": "VERSION"}, stdin=read_end, capture_output=True, timeout=120
         )
     finally:
         os.close(read_end)

@@ -186,7 +186,7 @@ with leases._file.transaction():
 def test_kill_in_a_transaction_changes_nothing(tmp_path):
     with Leases(tmp_path) as leases:
         lease = leases.assign([[POOL]], claim("a"))
-    done = subprocess.run([sys.executable, "-c", KILLED_IN_A_TRANSACTION, str(tmp_path)], timeout=30)
+    done = subprocess.run([sys.executable, "-c", KILLED_IN_A_TRANSACTION, str(tmp_path)], timeout=120)
     assert done.returncode == -9
     with Leases(tmp_path) as leases:
         assert leases.of("net") == (lease,)

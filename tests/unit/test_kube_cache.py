@@ -124,7 +124,7 @@ def test_a_reader_never_waits_for_a_subscriber(cache):
     def read_in_another_thread(_old: object, _new: object) -> None:
         reader = threading.Thread(target=lambda: lengths.append(len(cache.snapshot())))
         reader.start()
-        reader.join(5)
+        reader.join(60)
 
     cache.subscribe(read_in_another_thread)
     cache.apply(Put(A1))

@@ -185,7 +185,7 @@ def test_run_waits_for_marks_and_ends_when_stopped(rounds):
     loop.mark("a")
     eventually(lambda: rounds.rounds)
     loop.stop()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert rounds.rounds == [{"a"}]
 
@@ -198,7 +198,7 @@ def test_run_comes_back_to_a_failed_key_by_itself(rounds):
     loop.mark("a")
     eventually(lambda: len(rounds.rounds) >= 3)
     loop.stop()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -223,7 +223,7 @@ def test_marks_from_many_threads_are_all_seen(rounds):
         marker.join()
     eventually(lambda: len(frozenset().union(*rounds.rounds)) == 1600)
     loop.stop()
-    runner.join(5)
+    runner.join(60)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 10))))

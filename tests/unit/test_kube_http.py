@@ -218,7 +218,7 @@ def test_something_else_than_http_is_unreachable():
         greeter.start()
         with pytest.raises(Unreachable, match="SSH-2"):
             Client(Connection(server=f"http://127.0.0.1:{listener.getsockname()[1]}")).get(NODES, "n1")
-        greeter.join(5)
+        greeter.join(60)
 
 
 def test_a_silent_watch_ends_when_it_should_have_ended(server, client, monkeypatch):

@@ -73,6 +73,6 @@ def test_its_monitor_yields_what_is_reported_until_it_is_stopped(nft):
 
     monitor.report(change)
     monitor.stop()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
 
     assert seen == [change]

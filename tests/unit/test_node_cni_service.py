@@ -45,7 +45,7 @@ def echo(connection: socket.socket) -> None:
 
 def connected(path: Path) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(10)
+    client.settimeout(60)
     try:
         client.connect(str(path))
     except OSError:
@@ -83,7 +83,7 @@ from node.cni_service import CniService
 CniService(pathlib.Path({str(path)!r}), lambda: print, workers=0).start()
 os.kill(os.getpid(), 9)
 """
-    subprocess.run([sys.executable, "-c", code], timeout=30)
+    subprocess.run([sys.executable, "-c", code], timeout=120)
     assert path.is_socket()
     serve()
     assert ask(path) == b"hello"
@@ -109,7 +109,7 @@ def test_no_more_requests_run_than_there_are_workers_and_the_rest_wait(serve, pa
     def slow(connection: socket.socket) -> None:
         running.append(connection)
         most.append(len(running))
-        release.wait(10)
+        release.wait(60)
         running.remove(connection)
         echo(connection)
 
@@ -127,11 +127,12 @@ def test_no_more_requests_run_than_there_are_workers_and_the_rest_wait(serve, pa
 
 @pytest.mark.parametrize("kind", ["compiled", "script"])
 def test_who_comes_when_all_places_are_taken_is_told_to_try_again(serve, path: Path, tmp_path: Path, kind: str) -> None:
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     def hold(connection: socket.socket) -> None:
+        begun.set()
         wire.receive(connection)
-        release.wait(30)
+        release.wait(120)
         wire.send(connection, exit_code=0, stdout=b"")
 
     serve(hold, workers=1, waiting=2)
@@ -145,7 +146,9 @@ def test_who_comes_when_all_places_are_taken_is_told_to_try_again(serve, path: P
             [executable], env={"CNI_COMMAND": "DEL"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
         )
 
-    answers = [each.communicate(timeout=20)[0] for each in [call() for _ in range(6)]]
+    served = call()
+    assert begun.wait(60)
+    answers = [each.communicate(timeout=100)[0] for each in [served, *(call() for _ in range(5))]]
     release.set()
     # One is served and two wait, in vain: they do the work themselves, and miss the container's id.
     assert sorted(json.loads(answer)["code"] for answer in answers) == [4, 4, 4, 11, 11, 11]
@@ -156,21 +159,21 @@ def test_stopping_finishes_what_runs_and_takes_no_more(serve, path: Path) -> Non
 
     def slow(connection: socket.socket) -> None:
         begun.set()
-        release.wait(10)
+        release.wait(60)
         echo(connection)
 
     service = CniService(path, lambda: slow, workers=1)
     service.start()
     client = connected(path)
     client.sendall(b"running")
-    begun.wait(10)
+    assert begun.wait(60)
     stopping = threading.Thread(target=service.stop)
     stopping.start()
     eventually(lambda: not path.exists())
     with pytest.raises(FileNotFoundError):
         connected(path)
     release.set()
-    stopping.join(10)
+    stopping.join(60)
     assert client.recv(1000) == b"running"
     client.close()
 
@@ -199,7 +202,7 @@ def test_a_failing_request_does_not_cost_the_worker(serve, path: Path, failure: 
 
 
 def test_a_client_that_says_nothing_is_given_up(serve, path: Path) -> None:
-    serve(workers=1, patience=0.05)
+    serve(workers=1, patience=1)
     with connected(path) as silent:
         assert ask(path) == b"hello"
         assert silent.recv(1000) == b""
@@ -220,7 +223,7 @@ def test_a_worker_outlives_a_lack_of_descriptors(serve, path: Path) -> None:
             try:
                 # Two: a descriptor may have been reserved for one when the worker began to wait.
                 for client in (first, second):
-                    client.settimeout(10)
+                    client.settimeout(60)
                     client.connect(str(path))
                     client.sendall(b"hello")
                 eventually(lambda: bool(logs))

@@ -30,7 +30,7 @@ def beats(leases: Leases) -> None:
     thread.start()
     eventually(lambda: leases.asked)
     heartbeat.stop()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -185,7 +185,7 @@ def serve(request):
 
 
 def get(port: int, path: str = "/", *, method: str = "GET", host: str = "127.0.0.1"):
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+    connection = http.client.HTTPConnection(host, port, timeout=60)
     connection.request(method, path)
     answer = connection.getresponse()
     return answer, answer.read()

@@ -119,7 +119,7 @@ def free_port() -> int:
 
 
 def get(port: int, path: str = "/any/path"):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path)
     answer = connection.getresponse()
     return answer, answer.read().decode()

@@ -1,6 +1,7 @@
 """The lab on virtual machines, as far as it can be tried without one: its scripts, its settings, the smoke test's judgement."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ stage = Stage(Control(), {"node1": None}, {"node1": "192.0.2.11"})
 def shell(script: str, **environment: str) -> subprocess.CompletedProcess:
     environ = {**os.environ, "PODWIRE_MACHINE": "node1", **environment}
     text = f". {VAGRANT}/provision/steps.sh\n{script}"
-    return subprocess.run(["sh", "-c", text], capture_output=True, text=True, env=environ, timeout=30)
+    return subprocess.run(["sh", "-c", text], capture_output=True, text=True, env=environ, timeout=120)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -78,7 +79,7 @@ from scenario.cluster import Stage
 from scenario.machines import Failed, eventually
 """
     argv = [sys.executable, "-c", imports + script, VAGRANT, *arguments]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
     return done.stdout.strip()
 
@@ -103,7 +104,8 @@ def test_anything_else_is_not(answers):
     ids=["held", "did not hold", "broke"],
 )
 def test_every_check_is_a_line_of_the_table(check, line):
-    assert " ".join(scenario(f"table.held(('title', {check}), None)").split()) == line
+    said = " ".join(scenario(f"table.held(('title', {check}), None)").split())
+    assert re.sub(r"title \d+ s", "title 0 s", said) == line
 
 
 def test_a_check_that_needs_pods_says_which_are_not_ready():
