@@ -129,8 +129,8 @@ def _changed(file: ConfigurationFile, values: Mapping[str, Any]) -> KubeProxyCon
 
 def _serve(configuration: KubeProxyConfiguration, changed: Callable[[], KubeProxyConfiguration | None]) -> None:
     """Serve until a signal; begin anew when another configuration is there."""
-    # What is built here stays: looking for cycles in it again and again is a third of the time of a large start.
-    gc.set_threshold(100_000, 50, 1000)
+    # What is built at the start stays: looking for cycles in it again and again is a third of the time of a large one.
+    gc.set_threshold(1_000_000, 50, 1000)
     stop = _signalled()
     wanted: KubeProxyConfiguration | None = configuration
     while wanted:

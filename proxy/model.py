@@ -154,8 +154,6 @@ class InvalidService(ValueError):
 
 def service_ports(service: objects.Service, family: Family) -> tuple[ServicePort, ...]:
     """The ports to serve in this address family: none for a headless, ExternalName or another proxy's Service."""
-    if service.spec.type == "ExternalName" or SERVICE_PROXY_NAME in service.metadata.labels:
-        return ()
     text = _cluster_ip(service, VERSIONS[family])
     if text is None:
         return ()
@@ -168,8 +166,15 @@ def service_ports(service: objects.Service, family: Family) -> tuple[ServicePort
     return ports
 
 
+def has_cluster_ip(service: objects.Service, family: Family) -> bool:
+    """Whether there is one to serve in this address family, or one that cannot be read."""
+    return _cluster_ip(service, VERSIONS[family]) is not None
+
+
 def _cluster_ip(service: objects.Service, version: int) -> str | None:
-    """The first of this version, or that is no address of a host. Most Services of a cluster have one version only."""
+    """The first of this version, or that is no address of a host."""
+    if service.spec.type == "ExternalName" or SERVICE_PROXY_NAME in service.metadata.labels:
+        return None
     for text in service.spec.cluster_ips or (service.spec.cluster_ip,):
         if text not in {"", "None"}:
             spelled = 6 if ":" in text else 4

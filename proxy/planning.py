@@ -115,6 +115,11 @@ class Planner:
     def names(self) -> Iterable[ServiceName]:
         return self._source.names()
 
+    def may_serve(self, name: ServiceName) -> bool:
+        """Whether there is a cluster IP to serve: most Services of a cluster have none of one of the families."""
+        service = self._source.service(name)
+        return service is not None and model.has_cluster_ip(service, self._family)
+
     def precedence(self, name: ServiceName) -> tuple[str, ServiceName]:
         """Whose turn it is to claim: the older one's, as the API dates it, or a new Service could take over at a restart."""
         service = self._source.service(name)

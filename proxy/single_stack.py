@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 # Between rounds under a stream of changes; a Service of 1,000 endpoints takes about as much CPU for each of them.
 _LONGEST_REST_SECONDS: Final = 0.02
 
+# From the first round on: containers made before their cycles are looked for, and how often those that outlived it are.
+_GARBAGE: Final = (100_000, 50, 1000)
+
 FAMILIES: Final[Mapping[TableFamily, Family]] = {TableFamily.IP: "IPv4", TableFamily.IP6: "IPv6"}
 
 
@@ -144,6 +147,7 @@ class SingleStack:
             # What stands now mostly stays. To walk it in search of cycles takes 0.2 s at 10,000 Services, and a change
             # that comes then would wait.
             gc.freeze()
+            gc.set_threshold(*_GARBAGE)
             self._loop.run(self._round)
 
     def _round(self, keys: frozenset[ServiceName]) -> None:

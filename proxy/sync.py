@@ -204,10 +204,14 @@ class Syncer:
         return self._write(rebased, allowed=len(rebased))
 
     def _in_turn(self, names: Iterable[ServiceName]) -> list[ServiceName]:
-        return sorted(names, key=self._planner.precedence)
+        """Those that may have something in this table, in the order in which they may claim."""
+        return sorted(filter(self._is_concerned, names), key=self._planner.precedence)
+
+    def _is_concerned(self, name: ServiceName) -> bool:
+        return name in self._served or name in self.invalid or self._planner.may_serve(name)
 
     def _drafts(self, names: Sequence[ServiceName], *, found: State | None) -> tuple[list[Draft], Failures]:
-        """Draft Services in the order in which they may claim."""
+        """Draft Services, given in the order in which they may claim."""
         drafts = [draft for name in names if (draft := self._draft(name, found))]
         failures: Failures = {}
         self._cluster_ips.leave(drafts)
@@ -219,7 +223,7 @@ class Syncer:
         return sorted(drafts, key=lambda draft: bool(draft.new.state.elements)), failures
 
     def _draft(self, name: ServiceName, found: State | None) -> Draft | None:
-        """None for what is not served and was not: most Services of a cluster have nothing in one of the families."""
+        """None for what is not served and was not."""
         old = self._served.get(name, NOT_SERVED)
         self.invalid.pop(name, None)
         try:
