@@ -100,7 +100,7 @@ def deaths(call, command: str, pod):
         yield step
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", ["ADD", "DEL"])
 @pytest.mark.parametrize("remedy", ["DEL", "GC"])
 def test_nothing_is_left_of_a_killed_call(node, call, witness, make_namespace, command, remedy):
@@ -113,7 +113,7 @@ def test_nothing_is_left_of_a_killed_call(node, call, witness, make_namespace, c
     assert wrong(node, witness, pod) == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_add_after_any_killed_add_ends_with_one_whole_pod(node, call, witness, make_namespace):
     pod = make_namespace("pod")
     for step in deaths(call, "ADD", pod):
@@ -125,7 +125,7 @@ def test_add_after_any_killed_add_ends_with_one_whole_pod(node, call, witness, m
         call("DEL", pod)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_another_pod_gets_everything_once_the_killed_ones_namespace_is_gone(node, call, witness, make_namespace):
     pod = make_namespace("pod")
     for step in itertools.count(1, 4):  # which step of four leaves which state, the other tests have seen

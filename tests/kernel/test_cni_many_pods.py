@@ -114,7 +114,7 @@ def in_parallel(node: PluginNode, agent: Agent, calls: list[tuple[str, int, Name
         return list(pool.map(execute, calls))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_300_pods_and_a_dying_agent_leave_nothing_wrong(node):
     agent = Agent(node)
     eventually(node.socket_path.exists)

@@ -166,7 +166,7 @@ def test_network_of_full_mtu_range(node, pod):
     assert "mtu 1400" in pod.run("ip", "link", "show", "eth0")
 
 
-@pytest.mark.timeout(300)  # 64 interpreters start at once
+@pytest.mark.timeout(900)  # 64 interpreters start at once
 def test_64_at_once_get_64_addresses_and_give_them_back(node):
     with contextlib.ExitStack() as stack:
         pods = [stack.enter_context(namespace("many")) for _ in range(64)]
