@@ -18,8 +18,6 @@ from tests import namespaces
 from tests.node_cluster import Agent, ClusterOfAgents, cluster
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.timeout(300)
-
 # Who hears of a change repairs it at once; who does not, after 30 s, when everything is looked at anyway.
 AT_ONCE = 15.0
 

@@ -12,8 +12,6 @@ import pytest
 from tests.node_cluster import Agent, ClusterOfAgents, cluster
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.timeout(300)
-
 DUAL = ("--cluster-cidr", "10.244.0.0/16,fd00:10:244::/56", "--service-cidr", "10.96.0.0/16,fd00:10:96::/112")
 
 
