@@ -107,12 +107,13 @@ def _arrange(family: str, wanted: Mapping[Ports, Group], held: Sequence[_Draft])
     for draft in held:
         kept.get(draft.ports, spare).append(draft)
     missing = {ports: _retain(kept[ports], group) for ports, group in wanted.items()}
+    # Before any is turned over to other ports: then it has endpoints again, but not of its old ports.
+    usable = {ports: [draft for draft in drafts if draft.endpoints] for ports, drafts in kept.items()}
     spare += [draft for drafts in kept.values() for draft in drafts if not draft.endpoints]
     drafts: list[_Draft] = []
     for ports, rest in missing.items():
-        usable = [draft for draft in kept[ports] if draft.endpoints]
-        left = _fill(rest, usable)
-        drafts += usable
+        left = _fill(rest, usable[ports])
+        drafts += usable[ports]
         while left:
             fresh = _emptied(family, spare)
             fresh.ports = ports

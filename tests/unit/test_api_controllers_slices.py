@@ -323,3 +323,10 @@ def test_the_longest_service_name_still_makes_a_name():
     owner["metadata"]["name"] = "w" * 63
     (piece,) = plan(owner, [], []).create
     assert len(piece["metadata"]["generateName"]) == 58
+
+
+def test_a_slice_turned_over_to_other_ports_takes_no_pod_of_its_old_ports():
+    owner = service(ports=[port(target="http")])
+    before = settled(owner, [pod(1, listens=9090)])
+    after = settled(owner, [pod(1, listens=8080), pod(2, listens=9090)], before)
+    assert {piece["ports"][0]["port"]: held([piece]) for piece in after} == {8080: ["p0001"], 9090: ["p0002"]}
