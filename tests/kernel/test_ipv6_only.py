@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfAgents]:
     with cluster(tmp_path_factory.mktemp("six"), *FLAGS, server="fd00:192:2::254") as six:
         six.add("n1", "fd00:192:2::1")
         six.add("n2", "fd00:192:2::2")
-        eventually(lambda: six.is_ready("n1") and six.is_ready("n2"), within=60)
+        eventually(lambda: six.is_ready("n1") and six.is_ready("n2"), within=120)
         yield six
 
 

@@ -32,7 +32,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfAgents
 @pytest.fixture
 def made(shared: ClusterOfAgents) -> ClusterOfAgents:
     """Two nodes that many tests use in turn; each leaves them as it found them."""
-    eventually(lambda: is_settled(shared), within=60)
+    eventually(lambda: is_settled(shared), within=120)
     return shared
 
 
@@ -54,7 +54,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[Agent, Agent]:
 def two_nodes(made: ClusterOfAgents) -> None:
     made.add("n1", "192.0.2.1")
     made.add("n2", "192.0.2.2")
-    eventually(lambda: is_settled(made), within=60)
+    eventually(lambda: is_settled(made), within=120)
 
 
 def is_settled(made: ClusterOfAgents) -> bool:

@@ -21,7 +21,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterOfAgents]:
         for name, number in (("n1", 1), ("n2", 2)):
             agent = single.add(name, f"192.0.2.{number}")
             agent.namespace.run("ip", "address", "add", f"fd00:192:2::{number}/64", "dev", "eth0", "nodad")
-        eventually(lambda: single.is_ready("n1") and single.is_ready("n2"), within=60)
+        eventually(lambda: single.is_ready("n1") and single.is_ready("n2"), within=120)
         first = single.agents["n1"].namespace
         first.run("ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "eth0", "proto", "ra")
         single.kill_api()
