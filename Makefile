@@ -25,7 +25,7 @@ test: check
 # The property tests of make test see the same examples every time; here they look for new ones.
 fuzz:
 	@scripts/setup test
-	@$(BIN)/pytest --numprocesses 2 --hypothesis-profile new tests/unit
+	@$(BIN)/pytest --numprocesses 2 --hypothesis-profile new --timeout 3600 tests/unit
 
 # The lab on virtual machines, emulated where there is no KVM: an hour on two cores. Not part of make test.
 test-vagrant:

@@ -42,10 +42,12 @@ def running(registry: Registry, address: str = "192.168.7.1") -> Iterator[None]:
     """Controllers at work; all of their threads end with the block."""
     stop = threading.Event()
     threads = controllers.start(registry, stop, advertise=(address, 6443))
-    yield
-    stop.set()
-    for thread in threads:
-        thread.join(60)
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
     assert [thread.name for thread in threads if thread.is_alive()] == []
 
 

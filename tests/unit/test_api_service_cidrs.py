@@ -35,10 +35,12 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 def running(built: Registry) -> Iterator[Registry]:
     stop = threading.Event()
     threads = controllers.start(built, stop, advertise=("192.0.2.1", 6443))
-    yield built
-    stop.set()
-    for thread in threads:
-        thread.join(60)
+    try:
+        yield built
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
 
 
 @pytest.fixture
