@@ -32,7 +32,7 @@ class Namespace:
     def path(self) -> str:
         return f"{_FOLDER}/{self.name}"
 
-    def run(self, *argv: str, check: bool = True, stdin: str | None = None, timeout: float = 60) -> str:
+    def run(self, *argv: str, check: bool = True, stdin: str | None = None, timeout: float = 250) -> str:
         """Run a program inside and return its output; its stderr is part of the failure."""
         done = subprocess.run(self.argv(*argv), capture_output=True, text=True, input=stdin, timeout=timeout)
         if check and done.returncode:
