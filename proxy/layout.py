@@ -103,16 +103,17 @@ _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9/._-]")
 
 def frontend(port: ServicePort, address: Address | None = None) -> bytes:
     """The key of a Service port in SERVICES, SINGLE_ENDPOINT, OUTSIDE …: at its cluster IP or another address of it."""
-    return (address or port.cluster_ip).packed + _protocol_and_port(port.name.protocol, port.port)
+    return (address or port.cluster_ip).packed + protocol_and_port(port.name.protocol, port.port)
 
 
 def node_port(port: ServicePort) -> bytes:
     """The key of a Service port in NODE_PORTS and its like."""
-    return _protocol_and_port(port.name.protocol, port.node_port)
+    return protocol_and_port(port.name.protocol, port.node_port)
 
 
 @lru_cache(maxsize=1024)
-def _protocol_and_port(protocol: Protocol, number: int) -> bytes:
+def protocol_and_port(protocol: Protocol, number: int) -> bytes:
+    """What such a key ends in."""
     return values.concat(values.proto(PROTOCOL_NUMBERS[protocol]), values.port(number))
 
 

@@ -154,7 +154,7 @@ class InvalidService(ValueError):
 
 def service_ports(service: objects.Service, family: Family) -> tuple[ServicePort, ...]:
     """The ports to serve in this address family: none for a headless, ExternalName or another proxy's Service."""
-    text = _cluster_ip(service, VERSIONS[family])
+    text = spelled_cluster_ip(service, family)
     if text is None:
         return ()
     name = ServiceName(service.metadata.namespace, service.metadata.name)
@@ -166,19 +166,14 @@ def service_ports(service: objects.Service, family: Family) -> tuple[ServicePort
     return ports
 
 
-def has_cluster_ip(service: objects.Service, family: Family) -> bool:
-    """Whether there is one to serve in this address family, or one that cannot be read."""
-    return _cluster_ip(service, VERSIONS[family]) is not None
-
-
-def _cluster_ip(service: objects.Service, version: int) -> str | None:
-    """The first of this version, or that is no address of a host."""
+def spelled_cluster_ip(service: objects.Service, family: Family) -> str | None:
+    """The cluster IP to serve in this address family as it is spelled, or one that cannot be read. None: there is none."""
     if service.spec.type == "ExternalName" or SERVICE_PROXY_NAME in service.metadata.labels:
         return None
     for text in service.spec.cluster_ips or (service.spec.cluster_ip,):
         if text not in {"", "None"}:
             spelled = 6 if ":" in text else 4
-            if spelled == version or addresses.packed_address(text, spelled) is None:
+            if spelled == VERSIONS[family] or addresses.packed_address(text, spelled) is None:
                 return text
     return None
 
@@ -304,7 +299,7 @@ def endpoints(slices: Iterable[objects.EndpointSlice], port: ServicePort) -> tup
     version = port.cluster_ip.version
     for endpoint_slice in slices:
         if VERSIONS_OF_SLICES.get(endpoint_slice.address_type) == version:
-            for number in _target_ports(endpoint_slice, port):
+            for number in target_ports(endpoint_slice, port.name):
                 _add_endpoints(best, endpoint_slice, version, number)
     return tuple([best[target] for target in sorted(best)])
 
@@ -338,9 +333,10 @@ def weights(text: str) -> Mapping[str, int]:
     return {address: weight for address, weight in given.items() if type(weight) is int and 0 <= weight <= MAX_WEIGHT}
 
 
-def _target_ports(endpoint_slice: objects.EndpointSlice, port: ServicePort) -> list[int]:
+def target_ports(endpoint_slice: objects.EndpointSlice, port: ServicePortName) -> list[int]:
+    """The numbers at which a slice's endpoints serve this port."""
     # discovery/v1: a port without name or number is not to be used by consumers like this one.
-    _, name, protocol = port.name
+    _, name, protocol = port
     return [
         entry.port
         for entry in endpoint_slice.ports or ()

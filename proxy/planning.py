@@ -14,7 +14,7 @@ import msgspec
 
 from dataplane.nft import values
 from kube import objects
-from proxy import layout, model, render, restart, topology, turns
+from proxy import layout, model, render, restart, topology, turns, usual
 from proxy import state as states
 from proxy.here import Here
 from proxy.identities import NOBODY, Assignment, Identities, NumbersExhausted
@@ -32,6 +32,7 @@ from proxy.model import (
 )
 from proxy.render import PortPlan
 from proxy.state import State
+from proxy.usual import UsualPort
 
 
 class Source(Protocol):
@@ -118,7 +119,7 @@ class Planner:
     def may_serve(self, name: ServiceName) -> bool:
         """Whether there is a cluster IP to serve: most Services of a cluster have none of one of the families."""
         service = self._source.service(name)
-        return service is not None and model.has_cluster_ip(service, self._family)
+        return service is not None and model.spelled_cluster_ip(service, self._family) is not None
 
     def precedence(self, name: ServiceName) -> tuple[str, ServiceName]:
         """Whose turn it is to claim: the older one's, as the API dates it, or a new Service could take over at a restart."""
@@ -136,14 +137,27 @@ class Planner:
         None for one that is not served and was not.
         """
         service = self._source.service(name)
+        slices = tuple(self._source.slices(name)) if service else ()
+        port = usual.read(service, slices, family=self._family, node=self._node) if service else None
+        if port and old.assignments.keys() <= {AssignmentName(port.name, Scope.CLUSTER)}:
+            return self._draft_usual(name, port, old, found)
         ports = model.service_ports(service, self._family) if service else ()
         if not ports and old is NOT_SERVED:
             return None
-        slices = tuple(self._source.slices(name))
         if found is not None:
             old = Served(state=old.state, assignments=self._known(ports, old, found), timeouts=old.timeouts)
         plans = [self._plan(port, model.endpoints(slices, port), old.assignments) for port in ports]
         return Draft(name=name, old=old, new=_served(plans))
+
+    def _draft_usual(self, name: ServiceName, port: UsualPort, old: Served, found: State | None) -> Draft:
+        which = AssignmentName(port.name, Scope.CLUSTER)
+        if found is not None and which not in old.assignments:
+            taken_over = self._identities.adopt({which: restart.taken_over(found, port.frontend)})
+            old = Served(state=old.state, assignments=taken_over, timeouts=old.timeouts)
+        assigned = self._assign(port.name, {Scope.CLUSTER: (port.targets, port.needs_ring)}, old.assignments)
+        assignment = assigned[Scope.CLUSTER]
+        new = Served(state=usual.render(port, assignment), assignments={which: assignment})
+        return Draft(name=name, old=old, new=new)
 
     def settle(self, draft: Draft, *, accepted: bool) -> None:
         """Give back the numbers that only the losing side of a draft has."""
@@ -169,7 +183,9 @@ class Planner:
         self, port: ServicePort, endpoints: tuple[Endpoint, ...], known: Mapping[AssignmentName, Assignment]
     ) -> PortPlan:
         choice = topology.choose(endpoints, node=self._node, zone=self.here.zone)
-        assignments = self._assign(port, {scope: turns.turns(choice.of(scope)) for scope in port.scopes}, known)
+        orders = {scope: turns.turns(choice.of(scope)) for scope in port.scopes}
+        rings = {scope: (order, render.needs_ring(port, scope, len(order))) for scope, order in orders.items()}
+        assignments = self._assign(port.name, rings, known)
         usable = (*choice.cluster, *choice.local)
         return PortPlan(
             port=port,
@@ -180,22 +196,26 @@ class Planner:
         )
 
     def _assign(
-        self, port: ServicePort, orders: Mapping[Scope, Sequence[Target]], known: Mapping[AssignmentName, Assignment]
+        self,
+        port: ServicePortName,
+        orders: Mapping[Scope, tuple[Sequence[Target], bool]],
+        known: Mapping[AssignmentName, Assignment],
     ) -> Mapping[Scope, Assignment]:
-        """An endpoint has one id, whichever scopes it is in: clients are kept at it whatever frontend they come by."""
-        old = {scope: known.get(AssignmentName(port.name, scope), NOBODY) for scope in _SCOPES} if known else _UNKNOWN
+        """Give each scope its targets in order, with a ring or without.
+
+        An endpoint has one id, whichever scopes it is in: clients are kept at it whatever frontend they come by.
+        """
+        old = {scope: known.get(AssignmentName(port, scope), NOBODY) for scope in _SCOPES} if known else _UNKNOWN
         given = {member.target: member.id for assignment in old.values() for member in assignment.members}
         try:
-            ids = self._identities.identify(given, itertools.chain(*orders.values()))
+            ids = self._identities.identify(given, itertools.chain(*[order for order, _ in orders.values()]))
         except NumbersExhausted as error:
-            raise InvalidService(port.name.service, "spec.ports", port.name.port, str(error)) from error
+            raise InvalidService(port.service, "spec.ports", port.port, str(error)) from error
         # Else the first client of every node would go to the same endpoint.
-        start = zlib.crc32(f"{self._node} {port.name}".encode())
+        start = zlib.crc32(f"{self._node} {port}".encode())
         return {
-            scope: self._identities.assign(
-                old[scope], ids, order, ring=render.needs_ring(port, scope, len(order)), start=start
-            )
-            for scope, order in orders.items()
+            scope: self._identities.assign(old[scope], ids, order, ring=needs_ring, start=start)
+            for scope, (order, needs_ring) in orders.items()
         }
 
 

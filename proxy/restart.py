@@ -102,7 +102,16 @@ def _service_chains(
 
 def adopted(state: State, port: ServicePort, scope: Scope = Scope.CLUSTER) -> Assignment:
     """The endpoints, ids and turns of a Service port as they stand in a state; nobody if they make no sense."""
-    for set_name, key in layout.leads(port, scope):
+    return _first(state, layout.leads(port, scope))
+
+
+def taken_over(state: State, frontend: bytes) -> Assignment:
+    """The same for a Service port that nothing but its cluster IP leads to."""
+    return _first(state, ((layout.SINGLE_ENDPOINT, frontend), (layout.SERVICES, frontend)))
+
+
+def _first(state: State, places: Iterable[tuple[str, bytes]]) -> Assignment:
+    for set_name, key in places:
         if (entry := state.find(set_name, key)) is not None:
             return _led_to(state, entry)
     return NOBODY

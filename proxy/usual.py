@@ -1,0 +1,135 @@
+"""The usual Service in one go: a cluster IP, one port, ready endpoints and nothing else.
+
+Most Services are no more than that, and a start with 10,000 of them waits for each step that only the others need. What is
+not usual is None here, and drafted step by step: `model`, `topology`, `render`. The outcome is the same either way;
+tests/unit/test_proxy_usual.py holds one against the other.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from dataplane.nft import expressions, values
+from dataplane.nft.objects import Element, fit_comment
+from dataplane.nft.values import Verdict
+from kube import objects
+from proxy import addresses, layout, model
+from proxy.identities import Assignment
+from proxy.model import Family, ServiceName, ServicePortName, Target
+from proxy.state import ChainContent, State
+
+_PICK: Final = expressions.goto(layout.PICK)
+_NO_STATUS: Final = objects.ServiceStatus()
+
+
+class UsualPort(msgspec.Struct, frozen=True, gc=False):
+    """A Service port that every client reaches at its cluster IP only, and by turns; at least one target serves it.
+
+    Targets are sorted, each once; `local` are those that may be on this node.
+    """
+
+    name: ServicePortName
+    cluster_ip: bytes
+    port: int
+    targets: tuple[Target, ...]
+    local: frozenset[Target]
+
+    @property
+    def frontend(self) -> bytes:
+        return self.cluster_ip + layout.protocol_and_port(self.name.protocol, self.port)
+
+    @property
+    def needs_ring(self) -> bool:
+        return len(self.targets) > 1
+
+
+def read(
+    service: objects.Service, slices: Iterable[objects.EndpointSlice], *, family: Family, node: str
+) -> UsualPort | None:
+    """The port of a usual Service on the node of this name; None for any other Service, or one that cannot be read."""
+    if not _is_usual(service):
+        return None
+    version = model.VERSIONS[family]
+    text = model.spelled_cluster_ip(service, family)
+    packed = addresses.packed_address(text, version) if text else None
+    port, metadata = service.spec.ports[0], service.metadata
+    if packed is None or not 0 < port.port < 65536:
+        return None
+    name = ServicePortName(ServiceName(metadata.namespace, metadata.name), port.name, port.protocol)
+    here: list[Target] = []
+    targets: list[Target] = []
+    for each in slices:
+        if model.VERSIONS_OF_SLICES.get(each.address_type) == version and not _add(targets, here, each, name, node):
+            return None
+    if not targets or len(set(targets)) < len(targets):
+        return None
+    return UsualPort(name, packed, port.port, tuple(sorted(targets)), frozenset(here))
+
+
+def _is_usual(service: objects.Service) -> bool:
+    spec = service.spec
+    return (
+        spec.type == "ClusterIP"
+        and len(spec.ports) == 1
+        and spec.ports[0].node_port == 0
+        and spec.session_affinity == "None"
+        and spec.internal_traffic_policy == "Cluster"
+        and not spec.external_ips
+        and not spec.load_balancer_source_ranges
+        and spec.health_check_node_port == 0
+        and service.status == _NO_STATUS
+    )
+
+
+def _add(
+    targets: list[Target], here: list[Target], endpoint_slice: objects.EndpointSlice, name: ServicePortName, node: str
+) -> bool:
+    """Add the endpoints of one slice; False if one of them asks for more than a turn."""
+    annotations, version = endpoint_slice.metadata.annotations, model.VERSIONS_OF_SLICES[endpoint_slice.address_type]
+    if annotations and model.WEIGHTS in annotations:
+        return False
+    for number in model.target_ports(endpoint_slice, name):
+        for endpoint in endpoint_slice.endpoints or ():
+            if endpoint.hints is not None or endpoint.conditions.ready is False:
+                return False
+            packed = addresses.packed_address(endpoint.addresses[0], version) if endpoint.addresses else None
+            if packed is not None:
+                target = Target(packed, number)
+                targets.append(target)
+                if not endpoint.node_name or endpoint.node_name == node:
+                    here.append(target)
+    return True
+
+
+def render(port: UsualPort, assignment: Assignment) -> State:
+    """The share of the table that this Service needs."""
+    comment, frontend, members = fit_comment(str(port.name)), port.frontend, assignment.members
+    marks = [values.mark(member.id) for member in members]
+    state = State({}, {})
+    state.add(layout.CLUSTER_IPS, Element(port.cluster_ip, comment=fit_comment(str(port.name.service))))
+    if assignment.first is None:
+        state.add(layout.SINGLE_ENDPOINT, Element(frontend, marks[0], comment))
+    else:
+        _add_turns(state, port, assignment, marks, comment)
+    state.elements[layout.ENDPOINTS] = {
+        mark: Element(mark, layout.target_value(member.target), comment)
+        for mark, member in zip(marks, members, strict=True)
+    }
+    if port.local:
+        keys = [
+            layout.hairpin_key(mark, member.target)
+            for mark, member in zip(marks, members, strict=True)
+            if member.target in port.local
+        ]
+        state.elements[layout.HAIRPIN] = {key: Element(key, comment=comment) for key in keys}
+    return state
+
+
+def _add_turns(state: State, port: UsualPort, assignment: Assignment, marks: Sequence[bytes], comment: str) -> None:
+    chain, frontend, positions = layout.chain_name(port.name), port.frontend, assignment.positions
+    turn = expressions.ct_mark_set_numgen(len(marks), positions.start)
+    state.chains[chain] = ChainContent((turn, _PICK), comment)
+    state.add(layout.SERVICES, Element(frontend, Verdict("goto", chain), comment))
+    places = [values.mark(position) for position in positions]
+    state.elements[layout.RING] = {place: Element(place, mark) for place, mark in zip(places, marks, strict=True)}
