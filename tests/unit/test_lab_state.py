@@ -94,7 +94,7 @@ def test_the_lock_of_a_killed_command_is_free(lab):
     locked = context.Event()
     holder = context.Process(target=hold_lock, args=(lab.directory, locked))
     holder.start()
-    assert locked.wait(30)
+    assert locked.wait(60)
     holder.kill()
     holder.join()
 
