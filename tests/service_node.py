@@ -17,6 +17,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from typing import Self
 
 import msgspec
 
@@ -50,6 +51,7 @@ PATIENT = 30.0 * PATIENCE
 SILENCE = 0.4
 _AGAIN = 0.5  # until a datagram that nobody answered is sent once more
 _QUESTIONS = itertools.count(1)
+_RESET = struct.pack("ii", 1, 0)  # struct linger: close() resets
 _TCPI_TOTAL_RETRANS = 100  # its place in struct tcp_info, include/uapi/linux/tcp.h
 
 
@@ -57,9 +59,15 @@ class ServiceNode:
     """`world` is what the API says; `sync` makes the node follow it."""
 
     def __init__(
-        self, node: Namespace, pods: dict[str, Namespace], stack: contextlib.ExitStack, plan: AddressPlan
+        self,
+        node: Namespace,
+        pods: dict[str, Namespace],
+        servers: list["Server"],
+        stack: contextlib.ExitStack,
+        plan: AddressPlan,
     ) -> None:
         self.plan = plan
+        self._servers = servers
         self.node = node
         self.pods = pods
         self.world = World()
@@ -114,6 +122,10 @@ class ServiceNode:
         self.sync(*[self.world.remove(name) for name in self.world.names()])
         self.sweep()
         self.node.run("nft", f"flush map {self.plan.table} affinity")
+        # Before conntrack forgets them: a masqueraded client that is given the port of one by chance would have to begin
+        # twice, and take two turns.
+        for server in self._servers:
+            server.hang_up()
         self.node.run("conntrack", "-F")
 
     def ask(self, pod: str, address: str, port: int = 80, *, timeout: float = PATIENT) -> str:
@@ -195,12 +207,8 @@ def service_node(plan: AddressPlan = IPV4, *others: AddressPlan) -> Iterator[Ser
         _wire(node, pods)
         for one in plans:
             _give_addresses(node, pods, one)
-        stop = threading.Event()
-        for name in ("a", "b", "c", "remote"):
-            for server in _serve(pods[name], name, plans, stop):
-                stack.callback(server.join)
-        stack.callback(stop.set)
-        yield ServiceNode(node, pods, stack, plan)
+        servers = [stack.enter_context(Server(pods[name], name, plans)) for name in ("a", "b", "c", "remote")]
+        yield ServiceNode(node, pods, servers, stack, plan)
 
 
 def _wire(node: Namespace, pods: dict[str, Namespace]) -> None:
@@ -237,15 +245,56 @@ def _device(pod: str) -> str:
     return UPLINK if pod == "outside" else "eth0"
 
 
-def _serve(pod: Namespace, name: str, plans: tuple[AddressPlan, ...], stop: threading.Event) -> list[threading.Thread]:
-    servers = []
-    for port in PORTS:
-        listener, datagrams = pod.call(lambda port=port: _open(plans, port))
-        servers.append(threading.Thread(target=_answer_tcp, args=(listener, name, stop), daemon=True))
-        servers.append(threading.Thread(target=_answer_udp, args=(datagrams, name, stop), daemon=True))
-    for server in servers:
-        server.start()
-    return servers
+class Server:
+    """Answers at the ports of a pod, with its name and who asked."""
+
+    def __init__(self, pod: Namespace, name: str, plans: tuple[AddressPlan, ...]) -> None:
+        self._name = name
+        self._stop = threading.Event()
+        # Connections stay open for a while, so that a test can go on with one.
+        self._kept: collections.deque[socket.socket] = collections.deque()
+        self._threads = []
+        for port in PORTS:
+            listener, datagrams = pod.call(lambda port=port: _open(plans, port))
+            self._threads.append(threading.Thread(target=self._answer_tcp, args=(listener,), daemon=True))
+            self._threads.append(threading.Thread(target=self._answer_udp, args=(datagrams,), daemon=True))
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End all connections, leaving nothing of them in the kernel."""
+        while self._kept:
+            connection = self._kept.pop()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            connection.close()
+
+    def _answer_tcp(self, listener: socket.socket) -> None:
+        with listener:
+            while not self._stop.is_set():
+                # Nobody came for a while, or who came has gone again.
+                with contextlib.suppress(OSError):
+                    connection, peer = listener.accept()
+                    self._kept.append(connection)
+                    connection.sendall(f"{self._name} {peer[0].removeprefix(MAPPED)}".encode())
+                if len(self._kept) > 20:
+                    self._kept.popleft().close()
+
+    def _answer_udp(self, datagrams: socket.socket) -> None:
+        with datagrams:
+            while not self._stop.is_set():
+                with contextlib.suppress(OSError):
+                    question, peer = datagrams.recvfrom(100)
+                    answer = f"{self._name} {peer[0].removeprefix(MAPPED)}".encode() + question.removeprefix(b"?")
+                    datagrams.sendto(answer, peer)
 
 
 def _open(plans: tuple[AddressPlan, ...], port: int) -> tuple[socket.socket, socket.socket]:
@@ -263,28 +312,3 @@ def _open(plans: tuple[AddressPlan, ...], port: int) -> tuple[socket.socket, soc
 
 def _socket_family(plan: AddressPlan) -> socket.AddressFamily:
     return socket.AF_INET if plan.family == "IPv4" else socket.AF_INET6
-
-
-def _answer_tcp(listener: socket.socket, name: str, stop: threading.Event) -> None:
-    # Connections stay open for a while, so that a test can go on with one.
-    kept: collections.deque[socket.socket] = collections.deque()
-    with listener:
-        while not stop.is_set():
-            # Nobody came for a while, or who came has gone again.
-            with contextlib.suppress(OSError):
-                connection, peer = listener.accept()
-                kept.append(connection)
-                connection.sendall(f"{name} {peer[0].removeprefix(MAPPED)}".encode())
-            if len(kept) > 20:
-                kept.popleft().close()
-    for connection in kept:
-        connection.close()
-
-
-def _answer_udp(datagrams: socket.socket, name: str, stop: threading.Event) -> None:
-    with datagrams:
-        while not stop.is_set():
-            with contextlib.suppress(OSError):
-                question, peer = datagrams.recvfrom(100)
-                answer = f"{name} {peer[0].removeprefix(MAPPED)}".encode() + question.removeprefix(b"?")
-                datagrams.sendto(answer, peer)
