@@ -106,6 +106,13 @@ class Assignment(msgspec.Struct, frozen=True):
     def positions(self) -> range:
         return range(0) if self.first is None else range(self.first, self.first + len(self.members))
 
+    def stands_for(self, targets: Sequence[Target], *, ring: bool) -> bool:
+        """Whether it is just these targets, each once, with a ring or without."""
+        if len(self.members) != len(targets) or ring is (self.first is None):
+            return False
+        wanted = set(targets)
+        return len(wanted) == len(targets) and wanted == {member.target for member in self.members}
+
 
 NOBODY = Assignment()
 
@@ -140,7 +147,7 @@ class Identities:
 
         What is new in the result is taken; `release` whichever of `old` and the result is not kept.
         """
-        if ring is (old.first is not None) and _has_just(old, targets):
+        if old.stands_for(targets, ring=ring):
             return old
         members = tuple([Member(target, ids[target]) for target in _order(old, targets, start)])
         if not ring or not members:
@@ -211,15 +218,6 @@ class Identities:
             if base + slot not in used:
                 self._next[index] = slot
                 yield base + slot
-
-
-def _has_just(assignment: Assignment, targets: Sequence[Target]) -> bool:
-    """Whether it is these targets, each once."""
-    wanted = set(targets)
-    return (
-        len(assignment.members) == len(targets) == len(wanted)
-        and {member.target for member in assignment.members} == wanted
-    )
 
 
 def _order(old: Assignment, targets: Sequence[Target], start: int) -> list[Target]:

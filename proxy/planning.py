@@ -154,8 +154,10 @@ class Planner:
         if found is not None and which not in old.assignments:
             taken_over = self._identities.adopt({which: restart.taken_over(found, port.frontend)})
             old = Served(state=old.state, assignments=taken_over, timeouts=old.timeouts)
-        assigned = self._assign(port.name, {Scope.CLUSTER: (port.targets, port.needs_ring)}, old.assignments)
-        assignment = assigned[Scope.CLUSTER]
+        assignment = old.assignments.get(which, NOBODY)
+        if not assignment.stands_for(port.targets, ring=port.needs_ring):
+            order = {Scope.CLUSTER: (port.targets, port.needs_ring)}
+            assignment = self._assign(port.name, order, old.assignments)[Scope.CLUSTER]
         new = Served(state=usual.render(port, assignment), assignments={which: assignment})
         return Draft(name=name, old=old, new=new)
 
