@@ -16,7 +16,7 @@ from tests.namespaces import connect, namespace
 from tests.waiting import PATIENCE, eventually
 
 LOOPBACK = ("127.0.0.1", 6443)
-PATIENT = 60 * PATIENCE
+PATIENT = 250 * PATIENCE
 NODE, CLIENT = "192.0.2.1", "192.0.2.2"
 
 

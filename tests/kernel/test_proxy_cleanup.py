@@ -38,7 +38,7 @@ def node(make_namespace) -> Namespace:
 
 def run(node: Namespace, *flags: str) -> subprocess.CompletedProcess:
     argv = node.argv(sys.executable, "-m", "proxy", *flags)
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60 * PATIENCE)
+    return subprocess.run(argv, capture_output=True, text=True, timeout=250 * PATIENCE)
 
 
 def tables(node: Namespace) -> str:

@@ -384,7 +384,7 @@ def test_a_second_proxy_does_not_start_beside_the_first(program):
     program.await_health()
     flags = [f"--kubeconfig={program.api.kubeconfig}", "--hostname-override=node1"]
     second = program.node.node.start(sys.executable, "-m", "proxy", *flags, stderr=subprocess.PIPE, text=True)
-    _, complaint = second.communicate(timeout=60 * PATIENCE)
+    _, complaint = second.communicate(timeout=250 * PATIENCE)
 
     assert second.returncode == 1
     assert complaint == "Error: another podwire-proxy serves this network namespace; end it first\n"
@@ -421,7 +421,7 @@ def test_node_ports_follow_the_address_of_the_node(program):
 )
 def test_bad_flags_are_refused_in_a_clear_line(flags, complaint):
     done = subprocess.run(
-        [sys.executable, "-m", "proxy", *flags], capture_output=True, text=True, timeout=60 * PATIENCE
+        [sys.executable, "-m", "proxy", *flags], capture_output=True, text=True, timeout=250 * PATIENCE
     )
 
     assert done.returncode != 0
