@@ -15,6 +15,7 @@ import pytest
 
 from kube import resources
 from tests import namespaces
+from tests.cni_checker import ports
 from tests.node_cluster import Agent, ClusterOfAgents, cluster
 from tests.waiting import eventually
 
@@ -163,6 +164,8 @@ def test_a_restarted_agent_frees_the_leases_of_pods_that_are_gone(made: ClusterO
     with namespaces.namespace("gone") as pod:
         call_plugin(agent, "ADD", pod)
         agent.end(signal.SIGKILL)
+    # The kernel takes a namespace apart some time after its last user has gone: until then the pod may live.
+    eventually(lambda: ports(agent.namespace) == set())
     before = freed(agent)
     agent.start()
     eventually(lambda: freed(agent) > before)
