@@ -89,7 +89,9 @@ class NodeLifecycle:
         condition["message"] = f"the node has not renewed its Lease {NODE_NAMESPACE}/{name} for {text}"
         if self._update(name, lambda node: conditions.put(node, condition, now), _STATUS):
             log.warning("node is lost", node=name, silent_for=text)
-        if not self._is_alone():
+        if self._is_alone():
+            self.loop.mark(name, after=self._patience.grace)  # others may be heard again by then
+        else:
             self._give_up_pods(name, silence - self._patience.grace)
 
     def _silence(self, name: str) -> float:

@@ -243,6 +243,16 @@ def test_when_every_node_is_silent_no_pod_is_given_up(impatient):
     assert holds(lambda: not is_going(impatient, "p1"), GRACE * 3)
 
 
+def test_when_another_node_is_heard_again_the_pods_of_a_silent_one_are_given_up(impatient):
+    for name in ("n2", "n1"):  # when n1 is found silent, n2 is already
+        add_node(impatient, name)
+        renew(impatient, name)
+    add_pod(impatient, "p1", "n1")
+    eventually(lambda: is_lost(impatient, "n1") and is_lost(impatient, "n2"))
+    with heart(impatient, "n2"):
+        eventually(lambda: is_going(impatient, "p1"))
+
+
 def test_the_lease_of_a_deleted_node_goes(registry):
     add_node(registry, "n1")
     renew(registry, "n1")
