@@ -109,16 +109,20 @@ def vagrant(*arguments: str, seconds: float = 3600) -> str:
 
 
 def eventually(condition: Callable[[], T], what: str, *, within: float, every: float = 1.0) -> T:
-    """Return the first truthy answer. `within` is for real processors. A question that fails is asked again, and told."""
+    """Return the first truthy answer. `within` is for real processors. A question that fails is asked again, and told.
+
+    At most half of the time goes into asking: an emulated machine has to do what it is asked about as well.
+    """
     within *= PATIENCE
     deadline = time.monotonic() + within
     while True:
+        began = time.monotonic()
         answer, why = _asked(condition)
         if answer:
             return answer
         if time.monotonic() > deadline:
             raise Failed(f"not within {within:g} s: {what}{why}")
-        time.sleep(every)
+        time.sleep(max(every, time.monotonic() - began))
 
 
 def _asked(condition: Callable[[], T]) -> tuple[T | None, str]:
