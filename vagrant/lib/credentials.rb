@@ -48,16 +48,18 @@ module Podwire
           raise NoCredentials.new(@machine.name, config.from, "#{SOURCE} is not on #{config.from} after #{config.patience} s")
         end
 
-        sleep 2
+        sleep 10
       end
     end
 
+    # One command that waits there: a connection each time would keep an emulated machine from what it is awaited for.
     def read
       control = @machine.env.machine(config.from.to_sym, @machine.provider_name)
       return nil unless control.communicate.ready?
 
       text = +""
-      status = control.communicate.sudo("cat #{SOURCE} 2>/dev/null", error_check: false) do |stream, data|
+      waiting = "for _ in $(seq 60); do [ ! -s #{SOURCE} ] || exec cat #{SOURCE}; sleep 5; done; exit 1"
+      status = control.communicate.sudo(waiting, error_check: false) do |stream, data|
         text << data if stream == :stdout
       end
       status.zero? && !text.empty? ? text : nil
