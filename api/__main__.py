@@ -8,7 +8,6 @@ import ipaddress
 import itertools
 import logging
 import resource
-import signal
 import socket
 import sys
 import threading
@@ -32,6 +31,7 @@ from api.store.store import StoreUnavailable
 from ipam import cidrs
 from ipam.address import Address, Network
 from ipam.pool import PoolTooSmall
+from kube.termination import Termination
 
 log = structlog.get_logger(__name__)
 
@@ -138,9 +138,7 @@ def _refuse_overlap(settings: Settings) -> None:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     _raise_descriptor_limit()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    termination, stop = Termination(), threading.Event()
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         registry = stack.enter_context(_registry(settings))
@@ -154,7 +152,8 @@ def run(settings: Settings) -> None:
         log.info(
             "serving", addresses=[listening.format_address(sock) for sock in sockets], revision=registry.hub.revision
         )
-        stop.wait()
+        termination.wait()
+        stop.set()
         registry.close()
         servers.stop(_STOP_SECONDS)
         _join(threads, _STOP_SECONDS)  # before the store they write to is closed

@@ -3,10 +3,8 @@
 import ipaddress
 import logging
 import re
-import signal
 import socket
 import sys
-import threading
 from pathlib import Path
 
 import click
@@ -22,6 +20,7 @@ from dataplane.netlink.objects import Address
 from dataplane.nft.linux import LinuxNft
 from kube.connection import Connection, ConnectionConfigError, from_kubeconfig, in_cluster
 from kube.http import Client
+from kube.termination import Termination
 from node import machine, masquerade
 from node.agent import Agent, Settings
 from node.cni_service import CniService, Exchange, SocketTaken
@@ -108,7 +107,7 @@ def _connection(kubeconfig: Path | None) -> Connection:
 
 
 def _run(connection: Connection, settings: Settings) -> None:
-    stop = _signalled()
+    termination = Termination()
     doors, monitor = _doors()
     if not bridge_netfilter.load():
         log.error("pods of this node do not reach each other through Services; run: modprobe br_netfilter")
@@ -117,7 +116,7 @@ def _run(connection: Connection, settings: Settings) -> None:
     cni_service = _serve(settings.paths.socket)
     log.info("node agent started", node=settings.identity.name, server=connection.server)
     agent.start()
-    stop.wait()
+    termination.wait()
     cni_service.stop()
     agent.stop()
     log.info("node agent stopped; routes, tables and files stay")
@@ -147,13 +146,6 @@ def _open_exchange(loaded: LoadedTexts) -> Exchange:
     """A worker's own door to the kernel: deleting a veth takes 20 ms, and nobody should wait behind it."""
     host = linux_host(loaded)
     return lambda connection: service.answer(connection, host)
-
-
-def _signalled() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _configure_logging() -> None:

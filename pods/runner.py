@@ -4,7 +4,6 @@ Nothing is done before the list of pods is complete: until then nobody can say w
 stay. SIGTERM ends the runner and leaves the pods running; its successor adopts them.
 """
 
-import signal
 import threading
 from typing import Final
 
@@ -16,6 +15,7 @@ from kube.http import Client
 from kube.informer import Informer
 from kube.objects import Pod
 from kube.resources import PODS
+from kube.termination import Termination
 from pods.heartbeat import Heartbeat
 from pods.publisher import PodKey, key_of
 from pods.record import SandboxRecord
@@ -81,10 +81,8 @@ class Runner:
 
 def serve(host: PodHost, client: Client, node_name: str) -> None:
     """Follow the node's pods until SIGTERM."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    left = _await_left(host, stop)
+    termination = Termination()
+    left = _await_left(host, termination)
     if left is None:
         return
     runner = Runner(host, left)
@@ -95,9 +93,9 @@ def serve(host: PodHost, client: Client, node_name: str) -> None:
     host.runtime.follow(runner.wake)
     pods.cache.subscribe(runner.on_pod)
     pods.start()
-    if _await_list(pods, stop):
+    if _await_list(pods, termination):
         runner.remove_unknown()
-        _trim_logs_until(stop, host)
+        _trim_logs_until(termination, host)
     heartbeat.stop()
     pods.stop()
     runner.stop()
@@ -105,29 +103,29 @@ def serve(host: PodHost, client: Client, node_name: str) -> None:
     host.publisher.stop()
 
 
-def _await_left(host: PodHost, stop: threading.Event) -> tuple[SandboxRecord, ...] | None:
+def _await_left(host: PodHost, termination: Termination) -> tuple[SandboxRecord, ...] | None:
     """Ask what earlier runners left until the runtime answers; None when asked to stop."""
     failures = 0
-    while not stop.is_set():
+    while not termination.is_asked_for:
         try:
             return tuple(host.runtime.left())
         except RuntimeFailed as error:
             failures += 1
             if failures in {1, 20}:
                 log.warning("the runtime does not answer yet", error=str(error))
-            stop.wait(_BACKOFF.delay(failures))
+            termination.wait(_BACKOFF.delay(failures))
     return None
 
 
-def _await_list(pods: Informer[Pod], stop: threading.Event) -> bool:
+def _await_list(pods: Informer[Pod], termination: Termination) -> bool:
     while not pods.cache.synced.wait(0.5):
-        if stop.is_set():
+        if termination.is_asked_for:
             return False
     return True
 
 
-def _trim_logs_until(stop: threading.Event, host: PodHost) -> None:
-    while not stop.wait(_LOOK_AT_LOGS):
+def _trim_logs_until(termination: Termination, host: PodHost) -> None:
+    while not termination.wait(_LOOK_AT_LOGS):
         try:
             host.runtime.trim_logs()
         except (RuntimeFailed, DataplaneError, OSError) as error:

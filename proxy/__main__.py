@@ -4,10 +4,8 @@ import contextlib
 import functools
 import gc
 import logging
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from dataplane.nft.objects import Family, Table
 from dataplane.tcp_probe import TcpProbe
 from kube.connection import Connection, ConnectionConfigError, from_kubeconfig, in_cluster
 from kube.http import Client
+from kube.termination import Termination
 from proxy import cleanup as cleaning
 from proxy import conntrack_sysctls, flags, here, supported
 from proxy.configuration import ConfigurationError, KubeProxyConfiguration, parse, to_yaml
@@ -131,18 +130,18 @@ def _serve(configuration: KubeProxyConfiguration, changed: Callable[[], KubeProx
     """Serve until a signal; begin anew when another configuration is there."""
     # What is built at the start stays: looking for cycles in it again and again is a third of the time of a large one.
     gc.set_threshold(1_000_000, 50, 1000)
-    stop = _signalled()
+    termination = Termination()
     wanted: KubeProxyConfiguration | None = configuration
     while wanted:
         with _serving(wanted):
-            wanted = _await_end(stop, changed)
+            wanted = _await_end(termination, changed)
 
 
 def _await_end(
-    stop: threading.Event, changed: Callable[[], KubeProxyConfiguration | None]
+    termination: Termination, changed: Callable[[], KubeProxyConfiguration | None]
 ) -> KubeProxyConfiguration | None:
     """Return when this configuration's time is over: with the next one, or with none at a signal."""
-    while not stop.wait(LOOK_SECONDS):
+    while not termination.wait(LOOK_SECONDS):
         if configuration := changed():
             log.info("the configuration changed; beginning anew with it")
             return configuration
@@ -228,13 +227,6 @@ def _start(server: PersistentServer, *, must_bind: bool) -> None:
         server.start(must_bind=must_bind)
     except OSError as error:
         raise click.ClickException(f"--bind-address-hard-fail: {server}: {error.strerror}") from error
-
-
-def _signalled() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _configure_logging(verbosity: int) -> None:
