@@ -9,6 +9,8 @@ from scenario.machines import PATIENCE, Failed, Machine, eventually
 NAMESPACE = "smoke"
 PODS_PER_NODE = 2
 _IMAGE = "podwire/echo"  # answers every request with who it is
+# A pod stays on a lost node for five minutes unless it says otherwise, and an emulated machine takes longer to start.
+_STAY = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,12 @@ def pod(node: str, number: int) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": f"web-{node}-{number}", "namespace": NAMESPACE, "labels": {"app": "web"}},
-        "spec": {"nodeName": node, "terminationGracePeriodSeconds": 2, "containers": [container]},
+        "spec": {
+            "nodeName": node,
+            "terminationGracePeriodSeconds": 2,
+            "tolerations": [_STAY],
+            "containers": [container],
+        },
     }
 
 

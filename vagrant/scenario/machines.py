@@ -104,7 +104,7 @@ def vagrant(*arguments: str, seconds: float = 3600) -> str:
     )
     # ssh-config of machines that do not run is an error beside the answer about those that do.
     if done.returncode and not done.stdout.startswith("Host "):
-        raise Failed(f"vagrant {' '.join(arguments)}: {(done.stderr or done.stdout).strip()[-400:]}")
+        raise Failed(f"vagrant {' '.join(arguments)}: {(done.stderr or done.stdout).strip()[:400]}")
     return done.stdout
 
 
