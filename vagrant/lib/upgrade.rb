@@ -7,7 +7,8 @@ module Podwire
 
     action_hook(:podwire_upgrade, :machine_action_provision) do |hook|
       hook.before(Vagrant::Action::Builtin::Provision, Vagrant::Action::Builtin::WaitForCommunicator)
-      hook.before(Vagrant::Action::Builtin::Provision, Vagrant::Action::Builtin::SyncedFolders)
+      # Both do their part after what follows them: the folders, then the provisioning.
+      hook.after(Vagrant::Action::Builtin::Provision, Vagrant::Action::Builtin::SyncedFolders)
     end
   end
 end
