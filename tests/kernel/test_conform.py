@@ -166,7 +166,11 @@ def test_a_process_that_a_plugin_left_running_ends_with_its_world(tmp_path):
 
 
 def test_a_killed_call_is_over_though_what_it_started_still_holds_its_output():
-    stays = ["sh", "-c", "setsid sleep 60 & echo $!; sleep 60"]
+    stays = [
+        "sh",
+        "-c",
+        "setsid sh -c 'echo $$; exec sleep 60' & sleep 60",
+    ]  # it says who it is once it has left the group
     process = subprocess.Popen(stays, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     holder = int(process.stdout.readline())
     world.kill(process)

@@ -15,7 +15,7 @@ from pods.cri.client import CriClient, CriError
 from pods.cri.configs import Place
 from pods.cri.runtime import CriRuntime
 from pods.record import ContainerRecord
-from pods.runtime import CannotStart
+from pods.runtime import CannotStart, RuntimeFailed
 from tests.cni_plugin import PluginNode
 from tests.containerd_node import NOTHING, containerd_node, start, write_images
 from tests.namespaces import namespace
@@ -48,9 +48,18 @@ def node(shared):
 def runtime(node, tmp_path):
     made = CriRuntime(CriClient(node.endpoint), place(node, tmp_path), pull=False)
     yield made
-    for record in made.left():
-        made.clear(record.uid)
+    eventually(lambda: is_emptied(made), every=0.1)
     made.close()
+
+
+def is_emptied(runtime):
+    """What fails is tried again, as the worker of a pod does: a container may end by itself while it is being ended."""
+    try:
+        for record in runtime.left():
+            runtime.clear(record.uid)
+    except RuntimeFailed:
+        return False
+    return True
 
 
 def place(node, logs):
