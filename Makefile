@@ -1,6 +1,6 @@
 # The five commands. Each installs what it needs, says what it is doing and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernel test-rest fuzz test-vagrant check bench clean lock proto
+.PHONY: help demo test fuzz test-vagrant check bench clean lock proto
 
 BIN := .venv/bin
 
@@ -17,16 +17,9 @@ demo:
 	@scripts/setup run
 	@$(BIN)/podwire lab demo
 
-# Half of the time both halves wait: for the kernel, for a timer. Together they take nine minutes on two cores.
 test: check
-	@echo "test: the kernel's and the runtimes' tests, and beside them unit tests and labs; each tells when it is over"
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-kernel test-rest
-
-test-kernel:
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/kernel tests/runtime
-
-test-rest:
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/unit
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile tests/kernel tests/runtime
 	@$(BIN)/pytest tests/lab
 
 # The property tests of make test see the same examples every time; here they look for new ones.
