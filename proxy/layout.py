@@ -7,7 +7,6 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from struct import Struct
 from typing import Final
 
 from dataplane.nft import values
@@ -96,8 +95,6 @@ _READABLE_MAX: Final = 200  # the kernel's limit is 255 with prefix and hash
 # RFC 4648 base32, two characters at a time: names are made for every Service of a cluster.
 _BASE32: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS: Final = tuple(f"{one}{two}" for one in _BASE32 for two in _BASE32)
-_IPV4_TARGET: Final = Struct("!4sH2x")
-_IPV6_TARGET: Final = Struct("!16sH2x")
 _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9/._-]")
 
 
@@ -139,7 +136,7 @@ _padded_port: Final = lru_cache(maxsize=1024)(values.padded_port)
 
 def target(value: bytes) -> Target:
     """The target of such a value."""
-    return Target(*(_IPV4_TARGET if len(value) == _IPV4_TARGET.size else _IPV6_TARGET).unpack(value))
+    return Target(value[:-4], int.from_bytes(value[-4:-2], "big"))
 
 
 def hairpin_key(mark: bytes, target: Target) -> bytes:
