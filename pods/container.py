@@ -50,10 +50,11 @@ class RunningContainer:
         record = sandbox.container(self.container.name)
         if not record.running and not status.has_finished(pod, record) and now >= self._history.start_at:
             record = self._start(pod, sandbox, record, now)
+        sandbox = sandbox.with_container(record)
         if record.running:
             self._readiness = self._readiness or readiness.first(self.container.readiness_probe, now)
             self._probe(sandbox, now)
-        return sandbox.with_container(record)
+        return sandbox
 
     def next_look(self, pod: Pod, sandbox: SandboxRecord) -> float | None:
         """The moment this container needs attention even if nothing happens."""

@@ -19,3 +19,18 @@ def eventually(condition: Callable[[], T], *, within: float = 30.0, every: float
             raise AssertionError(f"not within {within} s; the last answer was {value!r}")
         time.sleep(every)
     return value
+
+
+def eventually_equal(read: Callable[[], T], wanted: T, *, within: float = 30.0, every: float = 0.01) -> None:
+    """Read until it is what is wanted; fail with what was read last when `within` seconds have passed."""
+    seen: T = read()
+
+    def is_wanted() -> bool:
+        nonlocal seen
+        seen = read()
+        return seen == wanted
+
+    try:
+        eventually(is_wanted, within=within, every=every)
+    except AssertionError:
+        raise AssertionError(f"not within {within} s: {seen!r} is not {wanted!r}") from None

@@ -15,7 +15,7 @@ from tests.cni_plugin import PluginNode
 from tests.containerd_node import NOTHING, ContainerdNode, containerd_node, write_images
 from tests.lab.cluster import command_pod, echo_pod, is_ready, kill
 from tests.namespaces import namespace
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_equal
 
 PROGRAM = (sys.executable, "-m", "pods")
 SPACE = "default"
@@ -69,11 +69,11 @@ class Cluster:
         return eventually(complete, within=60, every=0.1)
 
     def await_gone(self) -> None:
-        def is_gone():
+        def left():
             self.node.collect()
-            return not self.pods() and self.node.left() == NOTHING
+            return {"pods": self.pods()} | self.node.left()
 
-        eventually(is_gone, within=60, every=0.2)
+        eventually_equal(left, {"pods": {}} | NOTHING, within=60, every=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -134,17 +134,16 @@ def test_a_runner_killed_mid_way_leaves_no_pod_twice_and_none_behind(cluster):
         cluster.kill()
         cluster.start()
 
+    told = {pod["status"]["podIP"] for pod in cluster.await_ready(4).values()}
+
     def books():
         cluster.node.collect()
         left = cluster.node.left()
-        told = [pod["status"]["podIP"] for pod in cluster.await_ready(4).values()]
-        return sorted(told), sorted(left["leases"].values()), len(left["shims"]), len(left["veths"])
+        return set(left["leases"].values()), *(len(left[kind]) for kind in ("leases", "veths", "namespaces", "tasks"))
 
-    def agree():
-        told, leased, shims, veths = books()
-        return told == leased and (len(set(told)), shims, veths) == (4, 4, 4)
-
-    eventually(agree, every=0.2)
+    # A pod is two tasks: its sandbox and its container.
+    eventually_equal(books, (told, 4, 4, 4, 8), every=0.2)
+    assert {pod["status"]["podIP"] for pod in cluster.pods().values()} == told
 
 
 def test_a_killed_runner_is_not_noticed_by_pods_that_run(cluster):

@@ -11,6 +11,7 @@ from kube.objects import (
     Condition,
     Container,
     ContainerStatus,
+    Exec,
     ObjectMeta,
     Pod,
     PodIP,
@@ -47,6 +48,7 @@ class Runtime:
     made: int = 0
     removed: list = field(default_factory=list)
     asked: list = field(default_factory=list)
+    probed: list = field(default_factory=list)
     kept: SandboxRecord | None = None
 
     def make(self, pod):
@@ -84,6 +86,10 @@ class Runtime:
     def start(self, pod, container, sandbox):
         self.started.append(sandbox.container(container.name).restarts)
         return f"c{len(self.started)}"
+
+    def probe(self, command, sandbox, container, *, seconds):
+        self.probed.append((sandbox.container(container).running, command))
+        return ""
 
     def ask_to_end(self, sandbox, grace):
         self.asked.append(grace)
@@ -186,6 +192,15 @@ def test_an_adopted_container_stays_ready_while_it_is_asked_for_the_first_time()
         eventually(lambda: words.said)
         assert words.said[0]["containerStatuses"][0]["ready"]
     assert runtime.started == []
+
+
+def test_the_first_probe_of_a_container_runs_in_the_container_just_started():
+    runtime, words = Runtime(), Words()
+    probe = Probe(exec=Exec(command=("true",)), period_seconds=3600)
+    spec = PodSpec(containers=(Container(name="echo", readiness_probe=probe),))
+
+    with tended(msgspec.structs.replace(POD, spec=spec), runtime=runtime, words=words):
+        eventually(lambda: runtime.probed == [("c1", ("true",))])
 
 
 def test_a_container_that_ended_while_no_runner_watched_is_not_ready():
