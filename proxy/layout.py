@@ -23,6 +23,7 @@ OUTSIDE: Final = "outside"
 NODE_PORTS: Final = "nodeports"
 SERVED_NODE_PORTS: Final = "served-nodeports"
 OUTSIDE_NODE_PORTS: Final = "outside-nodeports"
+SERVED_EXTERNALS: Final = "served-externals"
 NO_ENDPOINTS: Final = "no-endpoints"
 NO_ENDPOINTS_NODE_PORTS: Final = "no-endpoints-nodeports"
 FIREWALLED: Final = "firewalled"
@@ -41,6 +42,7 @@ WRITTEN: Final = (
     NODE_PORTS,
     SERVED_NODE_PORTS,
     OUTSIDE_NODE_PORTS,
+    SERVED_EXTERNALS,
     NO_ENDPOINTS,
     NO_ENDPOINTS_NODE_PORTS,
     FIREWALLED,
@@ -78,6 +80,7 @@ NODE_CHAINS: Final = frozenset(
         "to-node",
         "outside-to-node",
         "refuse-to-node",
+        "stray-to-node",
         "masquerade-cluster-ip",
         "unallocated",
         "localhost",
@@ -167,6 +170,7 @@ def form(set_name: str, family: Family) -> tuple[int, int | None]:
         NODE_PORTS: (8, None),
         SERVED_NODE_PORTS: (8, None),
         OUTSIDE_NODE_PORTS: (8, None),
+        SERVED_EXTERNALS: (front, None),
         NO_ENDPOINTS: (front, None),
         NO_ENDPOINTS_NODE_PORTS: (8, None),
         FIREWALLED: (front, None),

@@ -110,6 +110,7 @@ def _add_frontends(share: State, plan: PortPlan, comment: str) -> None:
             share.add(layout.NO_ENDPOINTS, Element(key, comment=comment))
             continue
         _lead(share, plan, Scope.CLUSTER, key, comment)
+        share.add(layout.SERVED_EXTERNALS, Element(key, comment=comment))
         if port.external_local:
             share.add(layout.OUTSIDE, Element(key, _verdict(plan, Scope.LOCAL), comment))
     if port.node_port:

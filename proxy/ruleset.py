@@ -97,17 +97,14 @@ def _node_parts(here: Here, family: str, loopback: str) -> dict[str, str]:
     own_pods = _own_pods(here, family)
     # Without an address of the node nothing can be borrowed.
     has_localhost = here.localhost_node_ports and here.addresses
-    # Where it is not known whose a source is, nothing is masqueraded for it.
-    keeps_source = "" if own_pods == _ABSENT else own_pods
     return {
         "from_pods": own_pods,
         "nodeport_addresses": _node_ports(here, family),
         "from_localhost": loopback if has_localhost else _ABSENT,
         "loopbacks": _LOOPBACKS[family],
         "borrowed": str(here.addresses[0]) if has_localhost else _ABSENT,
-        "keeps_source": _ABSENT if here.masquerade_all else keeps_source,
+        "keeps_source": _ABSENT if here.masquerade_all else _keeps_source(here, own_pods),
         "pod_bridge": here.pod_interface if here.pod_interface and not here.masquerade_all else _ABSENT,
-        "masqueraded": "",
         "service_cidrs": _members(here.service_cidrs),
     }
 
@@ -116,6 +113,13 @@ def _own_pods(here: Here, family: str) -> str:
     if here.pod_interface:
         return f'iifname "{here.pod_interface}"'
     return f"{family} saddr {_members(here.pod_cidrs)}" if here.pod_cidrs else _ABSENT
+
+
+def _keeps_source(here: Here, own_pods: str) -> str:
+    """Where it is not known whose a source is, nothing but the node's own is masqueraded for it."""
+    if own_pods == _ABSENT:
+        return "fib saddr type != local"
+    return own_pods if here.pod_interface else f"{own_pods} fib saddr type != local"
 
 
 def _node_ports(here: Here, family: str) -> str:

@@ -138,6 +138,7 @@ _KEYS: Final = {
     layout.NODE_PORTS: _node_port,
     layout.SERVED_NODE_PORTS: _node_port,
     layout.OUTSIDE_NODE_PORTS: _node_port,
+    layout.SERVED_EXTERNALS: _frontend,
     layout.NO_ENDPOINTS: _frontend,
     layout.NO_ENDPOINTS_NODE_PORTS: _node_port,
     layout.FIREWALLED: _frontend,

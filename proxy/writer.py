@@ -7,6 +7,7 @@ A table of another version is replaced behind a stand-in: a second table with th
 that find the maps of the old one empty.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -29,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 STAND_IN: Final = "podwire-proxy-stand-in"
 # What the kernel alone writes, and packets of connections that live longer than a table are judged by.
-_REMEMBERED: Final = ("fronts", "repliers")
+_REPLIERS: Final = "repliers"
 
 
 class TableChanged(Exception):
@@ -146,13 +147,11 @@ class Writer:
 
     def _remembered(self) -> Iterator[AddElements]:
         length = layout.form(layout.SERVICES, self._ruleset.table.family)[0]
-        for name in _REMEMBERED:
-            try:
-                found = self._nft.elements(name)
-            except NotFound:
-                continue  # another version's table has no such set
+        # Another version's table may have no such set.
+        with contextlib.suppress(NotFound):
+            found = self._nft.elements(_REPLIERS)
             if elements := tuple(Element(element.key) for element in found if len(element.key) == length):
-                yield AddElements(name, elements)
+                yield AddElements(_REPLIERS, elements)
 
     def remove_stand_in(self) -> None:
         """The table is whole: let go of what stood in for it, if anything did, perhaps for a proxy that was killed."""

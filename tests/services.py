@@ -135,6 +135,7 @@ _SHAPES = (
     SetShape(layout.NODE_PORTS, 8, verdicts=True),
     SetShape(layout.SERVED_NODE_PORTS, 8),
     SetShape(layout.OUTSIDE_NODE_PORTS, 8, verdicts=True),
+    SetShape(layout.SERVED_EXTERNALS, 12),
     SetShape(layout.NO_ENDPOINTS, 12),
     SetShape(layout.NO_ENDPOINTS_NODE_PORTS, 8),
     SetShape(layout.FIREWALLED, 12),
@@ -151,14 +152,11 @@ _BASE_CHAINS = (
     "input",
     "forward",
     "filter-output",
-    "firewall-prerouting",
-    "firewall-output",
-    "localhost-output",
+    "before-prerouting",
+    "before-output",
     "localhost-prerouting",
     "localhost-input",
     "probes",
-    "end-prerouting",
-    "end-output",
 )
 _NODE = re.compile(r'comment "(node [0-9a-f]+)"')
 _STATIC = (Other("static", b""),)

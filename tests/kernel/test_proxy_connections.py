@@ -231,6 +231,18 @@ def test_a_stray_packet_of_either_end_resets_no_connection(node, connect, client
     assert connection.works()
 
 
+@pytest.mark.parametrize(
+    ("client", "to"), [("client", (WEB, 80)), ("outside", (EXTERNAL, 80)), ("outside", (NODE, NODE_PORT))]
+)
+def test_a_stray_packet_to_a_service_whose_endpoints_are_gone_resets_no_connection(node, connect, client, to):
+    serve(node, A)
+    connection = connect(client, "a", to)
+    serve(node)
+    send(node, client, stray(connection.client, connection.client.getsockname(), to))
+
+    assert connection.works()
+
+
 @pytest.mark.parametrize(("sender", "receiver"), [("outside", "b"), ("b", "outside"), ("a", "outside")])
 def test_half_of_a_connection_that_goes_another_way_back_passes(node, sender, receiver):
     addresses = {"a": A, "b": B, "outside": OUTSIDE}

@@ -82,7 +82,7 @@ def test_a_configuration_says_how_the_node_is_seen(configuration, settings):
 def test_what_is_not_known_has_no_rule():
     text = RULESET.node(look(Settings(node="n"), None, (), "IPv4")).text
 
-    assert "saddr" not in text
+    assert "ip saddr" not in text
     assert "@nodeports" not in text
     assert "drop" not in text
 
