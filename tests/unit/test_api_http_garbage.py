@@ -5,7 +5,7 @@ import struct
 from ipaddress import IPv4Network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api import http, negotiation, patching, protobuf, resources
@@ -78,7 +78,6 @@ def assert_all_collections_list(flask):
             assert_explained(flask.get(path, headers=HEADERS | {"Accept": accept}))
 
 
-@settings(max_examples=300)
 @given(path=st.sampled_from(COLLECTIONS), body=BODIES, content_type=st.sampled_from(CONTENT_TYPES[:2]))
 def test_creating_garbage(flask, path, body, content_type):
     answer = flask.post(path, data=body, content_type=content_type, headers=HEADERS)
@@ -88,7 +87,6 @@ def test_creating_garbage(flask, path, body, content_type):
         assert_all_collections_list(flask)
 
 
-@settings(max_examples=500)
 @given(path=st.sampled_from(COLLECTIONS), body=BODIES, content_type=st.sampled_from(CONTENT_TYPES))
 def test_changing_with_garbage(flask, path, body, content_type):
     specs = {"services": {"ports": [{"port": 80}]}, "pods": {"containers": [{"name": "c", "image": "i"}]}}
@@ -104,7 +102,6 @@ def test_changing_with_garbage(flask, path, body, content_type):
     assert_all_collections_list(flask)
 
 
-@settings(max_examples=200)
 @given(path=st.sampled_from(COLLECTIONS), body=BODIES)
 def test_deleting_with_garbage(flask, path, body):
     assert_explained(flask.delete(f"{path}/there", data=body, content_type="application/json", headers=HEADERS))
@@ -123,7 +120,6 @@ PARAMETERS = [
 ARGUMENTS = ["a=b", "metadata.name=x", "5", "0", "-1", "1e9", "Exact", "bnVsbA", "eyJydiI6MX0"]
 
 
-@settings(max_examples=300)
 @given(
     path=st.sampled_from(COLLECTIONS),
     query=st.dictionaries(st.sampled_from(PARAMETERS), st.text(max_size=12) | st.sampled_from(ARGUMENTS)),
@@ -132,7 +128,6 @@ def test_listing_with_garbage(flask, path, query):
     assert_explained(flask.get(path, query_string=query, headers=HEADERS))
 
 
-@settings(max_examples=500)
 @given(body=st.binary(max_size=80), kind=st.sampled_from(sorted(kinds.TOP)))
 def test_protobuf_garbage(flask, body, kind):
     version, name = (part.encode() for part in kind)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kube.backoff import Backoff
@@ -459,7 +459,6 @@ HAPPENINGS = st.lists(
 )
 
 
-@settings(max_examples=300)
 @given(HAPPENINGS)
 def test_whatever_happens_the_copy_ends_up_equal(happenings):
     world, driver, cache = World(), Driver(), Cache[Service]()

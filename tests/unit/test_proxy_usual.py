@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kube import objects
@@ -100,7 +100,6 @@ def clusters(draw):
     return family, service, draw(st.lists(slices(family, port), max_size=2).map(tuple))
 
 
-@settings(max_examples=500)
 @given(clusters(), st.integers(0, 3))
 def test_a_usual_service_is_read_and_rendered_as_any_other(cluster, turn):
     family, service, its_slices = cluster
