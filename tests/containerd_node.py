@@ -92,9 +92,6 @@ def containerd_node(plugin: PluginNode, directory: Path, images: Path) -> Iterat
         start(node)
         node.ctr("images", "import", str(images))
         yield node
-        machine.run("pkill", "-x", "containerd")
-        for daemon in node.daemons:
-            daemon.wait(60)
 
 
 def start(node: ContainerdNode) -> None:
@@ -102,7 +99,6 @@ def start(node: ContainerdNode) -> None:
     config = str(node.directory / "config.toml")
     log = node.directory / "containerd.log"
     node.daemons.append(node.machine.start("containerd", "--config", config, log=log))
-    client = CriClient(node.endpoint)
 
     def is_ready():
         try:
@@ -110,8 +106,8 @@ def start(node: ContainerdNode) -> None:
         except CriError:
             return False
 
-    eventually(is_ready, within=60)
-    client.close()
+    with contextlib.closing(CriClient(node.endpoint)) as client:
+        eventually(is_ready, within=60)
 
 
 def write_images(path: Path) -> Path:

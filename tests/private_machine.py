@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.images.oci import File, Image, Layer, archive
@@ -36,6 +36,7 @@ read -r _
 class Machine:
     pid: int  # its first process
     cgroup: str
+    started: list[subprocess.Popen] = field(default_factory=list)
 
     def argv(self, *argv: str) -> list[str]:
         return ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--", *argv]
@@ -47,8 +48,12 @@ class Machine:
         return done.stdout
 
     def start(self, *argv: str, log: Path) -> subprocess.Popen:
+        """Start a program that ends with the machine at the latest."""
         with log.open("ab") as output:
-            return subprocess.Popen(self.argv(*argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            self.started.append(
+                subprocess.Popen(self.argv(*argv), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            )
+        return self.started[-1]
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the machine, below one of its overlays."""
@@ -70,12 +75,14 @@ def machine(namespace: Namespace, scratch: Path) -> Iterator[Machine]:
         stdout=subprocess.PIPE,
         text=True,
     )
+    started: list[subprocess.Popen] = []
     try:
         assert outer.stdout.readline() == "ready\n"
-        yield Machine(_only_child(outer.pid), f"/{namespace.name}")
+        yield Machine(_only_child(outer.pid), f"/{namespace.name}", started)
     finally:
         outer.stdin.close()
-        outer.wait(60)
+        for process in (outer, *started):
+            process.wait(60)
         outer.stdout.close()
         _remove_cgroups(namespace.name)
 

@@ -89,7 +89,7 @@ def test_containers_get_addresses_talk_and_give_them_back(podman, node):
 def test_a_container_lives_through_stop_start_and_removal(podman, node):
     run, start = podman
     start("server", names.ECHO)
-    run("stop", "--time", "5", "server")
+    run("stop", "--time", "60", "server")
     assert (node.leased(), node.veths()) == ({}, [])
 
     run("start", "server")

@@ -38,6 +38,15 @@ class Cluster:
         with (self.node.directory / "pods.log").open("ab") as log:
             self.process = self.node.plugin.namespace.start(*argv, stdout=log, stderr=log)
 
+    def end(self) -> int:
+        """SIGTERM; return how it ended."""
+        self.process.terminate()
+        try:
+            return self.process.wait(60)
+        finally:
+            self.process.kill()
+            self.process.wait()
+
     def kill(self) -> None:
         kill(self.process.pid)
         self.process.wait()
@@ -84,8 +93,8 @@ def shared(tmp_path_factory):
         plugin = PluginNode(home, directory, {"isGateway": True, "isDefaultGateway": True})
         api = ApiServer(home=home, directory=directory / "api")
         images = write_images(directory / "images.tar")
-        api.start()
         try:
+            api.start()
             node = {
                 "metadata": {"name": "node1"},
                 "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
@@ -100,12 +109,16 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def cluster(shared):
     shared.start()
-    yield shared
-    for name in shared.pods():
-        shared.delete(name, grace=0)
-    shared.await_gone()
-    shared.process.terminate()
-    assert shared.process.wait(60) == 0
+    try:
+        yield shared
+        if shared.process.poll() is not None:
+            shared.start()  # a test that failed may have left none
+        for name in shared.pods():
+            shared.delete(name, grace=0)
+        shared.await_gone()
+    finally:
+        ended = shared.end()
+    assert ended == 0
 
 
 def a_pod(name: str, **spec) -> dict:
