@@ -10,7 +10,7 @@ from scapy.layers.l2 import Ether
 
 from tests.cni_peers import Peer, peers
 from tests.cni_plugin import PluginNode
-from tests.kernel.test_cni_source_check import TEXT, Pod, passes
+from tests.kernel.test_cni_source_check import TEXT, Pod, await_forwarding, passes
 from tests.waiting import eventually
 
 MBIT = 1_000_000
@@ -48,6 +48,7 @@ def wired(peer: Peer, **options) -> Pod:
 def test_check_of_the_mac_is_the_reference_plugins(which, tmp_path, make_namespace):
     peer = peers(tmp_path, make_namespace)[which]
     sender, victim = wired(peer, macspoofchk=True), wired(peer)
+    await_forwarding(peer.node)
     honest, foreign = (Ether(src=mac, dst=victim.mac) for mac in (sender.mac, "02:00:00:00:00:99"))
     packet = IP(src="10.244.1.99", dst=victim.ip) / UDP() / TEXT
     assert (passes(sender, victim, honest / packet), passes(sender, victim, foreign / packet)) == (True, False)

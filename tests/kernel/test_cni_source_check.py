@@ -5,6 +5,7 @@ A frame is known to be dropped when a permitted one, sent after it through the s
 """
 
 import contextlib
+import json
 import os
 import secrets
 import socket
@@ -28,6 +29,7 @@ from scapy.packet import Packet, Raw
 from cni import gate
 from tests.cni_plugin import PluginNode
 from tests.namespaces import Namespace, namespace
+from tests.waiting import eventually_equal
 
 DUAL = {
     "type": "podwire-ipam",
@@ -74,7 +76,18 @@ def place(tmp_path_factory):
     with contextlib.ExitStack() as stack:
         node = PluginNode(stack.enter_context(namespace("node")), tmp_path_factory.mktemp("node"))
         pods = {name: added(node, stack.enter_context(namespace("pod")), **conf) for name, conf in MODES.items()}
-        yield pods | {"victim": added(node, stack.enter_context(namespace("pod")))}
+        pods |= {"victim": added(node, stack.enter_context(namespace("pod")))}
+        await_forwarding(node.namespace)
+        yield pods
+
+
+def await_forwarding(node: Namespace) -> None:
+    """The kernel notices a carrier a moment after both ends are up, and nobody sends a test's frame again."""
+
+    def states() -> set[str]:
+        return {port["state"] for port in json.loads(node.run("bridge", "-json", "link"))}
+
+    eventually_equal(states, {"forwarding"})
 
 
 def passes(sender: Pod, victim: Pod, frame: Packet) -> bool:
