@@ -1,5 +1,6 @@
 """A lab under test, seen from outside: the command line, kubectl, sockets and files. None of the lab's own code."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from ipam.leases import Leases
@@ -194,6 +196,25 @@ class Lab:
         found = {role: self.pids(role) for role in ("supervisor", "api", *parts)}
         return {role: pids[0] for role, pids in found.items() if pids}
 
+    @contextlib.contextmanager
+    def stopped(self, component: str) -> Iterator[None]:
+        """A component does not run meanwhile; it does afterwards, whatever happened."""
+        self.run("stop", component)
+        try:
+            yield
+        finally:
+            self.run("start", component)
+
+    @contextlib.contextmanager
+    def unsupervised(self) -> Iterator[None]:
+        """Nobody starts again what ends meanwhile; `up` does so afterwards, whatever happened."""
+        self.kill("supervisor")
+        try:
+            yield
+        finally:
+            said = self.up()
+        assert "supervisor started" in said
+
     def kill(self, role: str) -> None:
         for pid in self.pids(role):
             kill(pid)
@@ -318,7 +339,10 @@ def _ask_udp(address: str, port: int, seconds: float) -> Answer:
 
 
 def _parsed(body: bytes, own_port: int) -> Answer:
-    answer = json.loads(body)
+    try:
+        answer = json.loads(body)
+    except ValueError as error:  # who was asked has ended meanwhile
+        raise ConnectionError(f"half an answer: {body!r}") from error
     return Answer(pod=answer["pod"], client=answer["client"].rpartition(":")[0].strip("[]"), own_port=own_port)
 
 

@@ -1,5 +1,6 @@
 """One lab of three nodes for the whole session; each test gets a Kubernetes namespace of its own in it."""
 
+import contextlib
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,12 +51,11 @@ def space(lab: Lab) -> Iterator[str]:
 @pytest.fixture
 def make_lab() -> Iterator:
     """Make further labs; they are taken down after the test."""
-    made: list[Lab] = []
+    with contextlib.ExitStack() as stack:
 
-    def make(label: str) -> Lab:
-        made.append(Lab(label))
-        return made[-1]
+        def make(label: str) -> Lab:
+            made = Lab(label)
+            stack.callback(made.destroy)
+            return made
 
-    yield make
-    for each in made:
-        each.destroy()
+        yield make

@@ -45,8 +45,8 @@ def ready(lab) -> dict[str, str]:
 
 
 def daemon(lab, node) -> int:
-    """The pid of a node's containerd, as the machine sees it."""
-    (found,) = [pid for pid in lab.pids(f"{node}/containers") if command(pid) == "containerd"]
+    """The pid of a node's containerd, as the machine sees it; a younger one is about to become another program."""
+    found, *_ = [pid for pid in lab.pids(f"{node}/containers") if command(pid) == "containerd"]
     return found
 
 

@@ -19,12 +19,14 @@ PARTS = ("agent", "proxy", "api")
 def stage(lab):
     space = "kills"
     lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
-    lab.apply(
-        *(echo_pod(f"echo-{number}", space, node=f"node{number}") for number in (1, 2, 3)), service("turn", space)
-    )
-    lab.ready_pods(space, 3)
-    yield space
-    lab.kubectl("delete", "namespace", space, "--wait=false")
+    try:
+        lab.apply(
+            *(echo_pod(f"echo-{number}", space, node=f"node{number}") for number in (1, 2, 3)), service("turn", space)
+        )
+        lab.ready_pods(space, 3)
+        yield space
+    finally:
+        lab.kubectl("delete", "namespace", space, "--wait=false")
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(PARTS)), ids="-".join)
@@ -33,13 +35,11 @@ def test_pods_and_services_survive_the_death_of(lab, stage, order):
     address = lab.cluster_ip(stage, "turn")
     for pod in pods.values():
         await_endpoints(pod.netns, address, set(pods))
-    lab.kill("supervisor")
+    with lab.unsupervised():
+        for part in order:
+            lab.kill_everywhere(part)
+            assert_everything_works(pods, address)
 
-    for part in order:
-        lab.kill_everywhere(part)
-        assert_everything_works(pods, address)
-
-    assert "supervisor started" in lab.up()
     assert_everything_works(pods, address)
     replace_a_pod(lab, stage, address)
     lab.assert_no_address_is_double_or_leaked()
@@ -65,18 +65,16 @@ def replace_a_pod(lab, space, address):
 
 
 def test_pods_made_while_agents_and_proxies_are_dead_work_and_join_when_they_are_back(lab, space):
-    lab.kill("supervisor")
-    lab.kill_everywhere("agent")
-    lab.kill_everywhere("proxy")
+    with lab.unsupervised():
+        lab.kill_everywhere("agent")
+        lab.kill_everywhere("proxy")
+        lab.apply(
+            *(echo_pod(f"late-{number}", space, node=f"node{number}") for number in (1, 2, 3)), service("late", space)
+        )
+        pods = lab.ready_pods(space, 3)
+        for one, other in itertools.product(pods.values(), repeat=2):
+            assert ask(one.netns, other.address).pod == other.name
 
-    lab.apply(
-        *(echo_pod(f"late-{number}", space, node=f"node{number}") for number in (1, 2, 3)), service("late", space)
-    )
-    pods = lab.ready_pods(space, 3)
-    for one, other in itertools.product(pods.values(), repeat=2):
-        assert ask(one.netns, other.address).pod == other.name
-
-    lab.up()
     for pod in pods.values():
         await_endpoints(pod.netns, lab.cluster_ip(space, "late"), set(pods))
     lab.assert_no_address_is_double_or_leaked()

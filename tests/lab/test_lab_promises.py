@@ -21,9 +21,11 @@ ETH_P_ALL = 3
 def pods(lab):
     space = "promises"
     lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
-    lab.apply(*(echo_pod(f"{node}-{letter}", space, node=node) for node in lab.nodes() for letter in "ab"))
-    yield lab.ready_pods(space, 6)
-    lab.kubectl("delete", "namespace", space, "--wait=false")
+    try:
+        lab.apply(*(echo_pod(f"{node}-{letter}", space, node=node) for node in lab.nodes() for letter in "ab"))
+        yield lab.ready_pods(space, 6)
+    finally:
+        lab.kubectl("delete", "namespace", space, "--wait=false")
 
 
 def sniffer(namespace, device):

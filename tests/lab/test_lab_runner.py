@@ -44,20 +44,17 @@ def test_a_killed_runner_leaves_pods_alone_and_its_successor_adopts_them(lab, sp
 def test_a_pod_deleted_while_the_runner_is_dead_is_taken_down_by_its_successor(lab, space):
     lab.apply(echo_pod("web", space, node="node1"))
     pod = lab.ready_pods(space, 1)["web"]
-    lab.run("stop", "node1/runner")
-    lab.kubectl("delete", "pod", "web", "--namespace", space, "--force", "--grace-period=0", "--wait=false")
-    assert ask(lab.node("node1"), pod.address).pod == "web"
-
-    lab.run("start", "node1/runner")
+    with lab.stopped("node1/runner"):
+        lab.kubectl("delete", "pod", "web", "--namespace", space, "--force", "--grace-period=0", "--wait=false")
+        assert ask(lab.node("node1"), pod.address).pod == "web"
 
     eventually(lambda: pod.netns.name not in lab.namespaces(), every=0.1)
     eventually(lambda: pod.address not in lab.leases("node1"))
 
 
 def test_a_runner_killed_while_it_makes_pods_leaks_nothing(lab, space):
-    lab.run("stop", "node1/runner")
-    lab.apply(*(echo_pod(f"burst-{number}", space, node="node1") for number in range(8)))
-    lab.run("start", "node1/runner")
+    with lab.stopped("node1/runner"):
+        lab.apply(*(echo_pod(f"burst-{number}", space, node="node1") for number in range(8)))
     for made in (1, 3, 5):
         eventually(lambda made=made: len(lab.leases("node1")) > made, every=0.002)
         lab.kill("node1/runner")

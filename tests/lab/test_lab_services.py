@@ -15,6 +15,14 @@ from tests.waiting import eventually
 def stage(lab):
     space = "services"
     lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
+    try:
+        yield space, set_stage(lab, space)
+    finally:
+        lab.kubectl("delete", "namespace", space, "--wait=false")
+
+
+def set_stage(lab, space):
+    """Make pods and Services; return the pods when every node's proxy knows them."""
     pods = [echo_pod(f"echo-{number}", space, node=f"node{number}") for number in (1, 2)]
     pods.append(lingering(echo_pod("echo-3", space, node="node3")))
     asking = echo_pod("asker", space, node="node2", app="asker")
@@ -32,8 +40,7 @@ def stage(lab):
             await_endpoints(pod.netns, lab.cluster_ip(space, "turn"), ECHOES, udp=udp)
     await_endpoints(found["asker"].netns, lab.cluster_ip(space, "self"), {"asker"})
     eventually(lambda: can_connect(found["asker"].netns, lab.cluster_ip(space, "sticky"), 80))
-    yield space, found
-    lab.kubectl("delete", "namespace", space, "--wait=false")
+    return found
 
 
 ECHOES = {"echo-1", "echo-2", "echo-3"}
@@ -109,6 +116,7 @@ def test_a_pod_deleted_with_kubectl_leaves_the_rotation_while_it_still_answers_a
     lab.kubectl("delete", "pod", "echo-3", "--namespace", space, "--force", "--grace-period=0", "--wait=false")
     eventually(lambda: "echo-3" not in lab.pods(space), every=0.1)
     lab.apply(echo_pod("echo-3", space, node="node3"))
+    lab.ready_pods(space, 4)
     await_endpoints(client, address, ECHOES)
 
 
