@@ -58,5 +58,12 @@ def sweep() -> None:
 def _of_the_dead(directory: Path, names: re.Pattern[str]) -> Iterator[Path]:
     for path in directory.iterdir() if directory.exists() else ():
         found = names.fullmatch(path.name)
-        if found and not (_PROC / found["examiner"]).exists() and path.lstat().st_uid == os.geteuid():
+        if found and not (_PROC / found["examiner"]).exists() and _is_ours(path):
             yield path
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.lstat().st_uid == os.geteuid()
+    except FileNotFoundError:  # another examiner sweeps as well
+        return False

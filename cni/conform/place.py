@@ -11,7 +11,7 @@ from dataplane.netlink.interface import Netlink
 from dataplane.netlink.linux import LinuxNetlink
 from dataplane.netlink.objects import Interface
 
-_DEATH_SECONDS = 3.0
+_DEATH_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
