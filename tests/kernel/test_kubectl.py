@@ -40,7 +40,7 @@ def api(tmp_path_factory):
 def space(api: ApiServer):
     """A namespace for one test, as the -n flag."""
     name = f"test-{next(NUMBERS)}"
-    api.kubectl("create", "namespace", name)
+    assert api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}}).status == 201
     return ("-n", name)
 
 
@@ -251,11 +251,13 @@ def test_delete_by_label_and_delete_all(api, space):
     assert api.kubectl(*space, "get", "services", "-o", "name") == ""
 
 
-def test_deleting_a_namespace_takes_everything_in_it(api, space):
-    api.kubectl(*space, "create", "-f", "-", stdin=service() + "---" + pod())
-    api.kubectl("delete", "namespace", space[1], "--timeout=50s")
+def test_deleting_a_namespace_takes_everything_in_it(api):
+    assert api.kubectl("create", "namespace", "full") == "namespace/full created\n"
+    api.kubectl("-n", "full", "create", "-f", "-", stdin=service() + "---" + pod())
+    api.kubectl("delete", "namespace", "full", "--timeout=50s")
 
-    assert "(NotFound)" in api.kubectl("get", "namespace", space[1], check=False)
+    assert "(NotFound)" in api.kubectl("get", "namespace", "full", check=False)
+    assert api.kubectl("-n", "full", "get", "services,pods", "-o", "name") == ""
 
 
 def test_describe_a_service_and_a_pod(api, space):
