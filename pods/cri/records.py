@@ -79,6 +79,13 @@ def _container(name: str, attempts: list[cri.ContainerStatus]) -> ContainerRecor
     )
 
 
+def seen(record: ContainerRecord, status: cri.ContainerStatus) -> ContainerRecord:
+    """Return the record of a container that ran when it was last seen: what runs has started when the runtime says so."""
+    if status.state == cri.CONTAINER_RUNNING:
+        return msgspec.structs.replace(record, started_at=_moment(status.started_at))
+    return ended(record, status)
+
+
 def ended(record: ContainerRecord, status: cri.ContainerStatus) -> ContainerRecord:
     """Return the record of a container that ended so."""
     finished = status.finished_at or status.created_at

@@ -92,7 +92,7 @@ class CriRuntime:
             if not error.is_missing:
                 raise
             return msgspec.structs.replace(container, running="", exit_code=None, finished_at=datetime.now(UTC))
-        return container if status.state == cri.CONTAINER_RUNNING else records.ended(container, status)
+        return records.seen(container, status)
 
     def remember(self, record: SandboxRecord) -> None:
         """The runtime remembers."""

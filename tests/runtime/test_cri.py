@@ -211,6 +211,13 @@ def test_a_later_runner_finds_what_runs_and_how_often_it_was_started(runtime, no
     later.close()
 
 
+def test_who_started_a_container_and_who_found_it_say_the_same_of_it(runtime, node, tmp_path):
+    started = runtime.look(run(runtime, a_pod("web")))
+
+    with contextlib.closing(CriRuntime(CriClient(node.endpoint), place(node, tmp_path), pull=False)) as later:
+        assert list(later.left()) == [started]
+
+
 def test_another_nodes_pods_are_not_ours(runtime, node, tmp_path):
     run(runtime, a_pod("web"))
     other = Place(node="node2", hosts=(HOST,), logs=tmp_path, cgroup_parent="/")
@@ -272,7 +279,7 @@ def test_a_pod_made_again_takes_the_place_of_what_a_killed_runner_left(runtime, 
 
 
 def test_containers_outlive_their_daemon(runtime, node):
-    record = run(runtime, a_pod("web"))
+    record = runtime.look(run(runtime, a_pod("web")))
     answers(node.plugin.namespace, record.address)
 
     node.machine.run("pkill", "-KILL", "-x", "containerd")
