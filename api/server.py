@@ -7,6 +7,7 @@
 - A peer that vanished is noticed by the kernel's keepalive and user timeout within half a minute.
 """
 
+import errno
 import logging
 import queue
 import socket
@@ -219,7 +220,10 @@ class _Writer:
         self.bytes_written = 0
 
     def write(self, chunk: bytes) -> int:
-        self._sock.sendall(chunk)
+        try:
+            self._sock.sendall(chunk)
+        except ssl.SSLEOFError as error:  # TLS' word for a peer that is gone; the server below knows the plain one
+            raise BrokenPipeError(errno.EPIPE, str(error)) from error
         self.bytes_written += len(chunk)
         return len(chunk)
 

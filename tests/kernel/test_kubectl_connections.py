@@ -138,6 +138,7 @@ def test_a_watch_whose_client_has_gone_ends_within_seconds(api, leave):
         leave(watch)
 
     assert eventually(lambda: not served())
+    assert "Traceback" not in api.log
 
 
 def test_a_client_that_does_not_read_holds_nobody_up(api):
