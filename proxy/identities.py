@@ -7,11 +7,15 @@ all others of its share have been used. A ring is a run of positions that one
 `numgen inc` rule walks through. While the number of endpoints stays, the rule stays and with it the kernel's counter:
 only what stands at the positions changes. With another number the rule is new and its counter starts over, so the new
 ring starts one endpoint further on: churn never favours the first.
+
+As long as nothing has changed since a Service port came, its ids follow one another in the order of the turns. Then they
+are the positions, and nothing need stand at one before somebody else takes the turn of that id.
 """
 
 from array import array
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum, auto
 from itertools import chain
 from typing import TypeVar
 
@@ -89,14 +93,24 @@ class Member(msgspec.Struct, frozen=True, gc=False):
     id: int
 
 
+class Ring(Enum):
+    """What positions a set of endpoints needs to take turns."""
+
+    NONE = auto()
+    ANY = auto()
+    OWN = auto()
+    """Not ids: what a client is kept at is looked up as a position too, and two sets of a Service port have the same ids."""
+
+
 class Assignment(msgspec.Struct, frozen=True):
     """A Service port's endpoints in the order of their turns; `first` is the ring position of the first, if it has a ring.
 
-    An endpoint that weighs more than others stands there more than once.
+    With `by_id` the positions are ids of its share. An endpoint that weighs more than others stands there more than once.
     """
 
     members: tuple[Member, ...] = ()
     first: int | None = None
+    by_id: bool = False
 
     @property
     def ids(self) -> frozenset[int]:
@@ -106,9 +120,17 @@ class Assignment(msgspec.Struct, frozen=True):
     def positions(self) -> range:
         return range(0) if self.first is None else range(self.first, self.first + len(self.members))
 
-    def stands_for(self, targets: Sequence[Target], *, ring: bool) -> bool:
-        """Whether it is just these targets, each once, with a ring or without."""
-        if len(self.members) != len(targets) or ring is (self.first is None):
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """The positions at which another number than their own must stand, each with the id there."""
+        turns = zip(self.positions, self.members, strict=False)
+        return [(position, member.id) for position, member in turns if position != member.id]
+
+    def stands_for(self, targets: Sequence[Target], *, ring: Ring) -> bool:
+        """Whether it is just these targets, each once, with such a ring."""
+        if len(self.members) != len(targets) or (ring is Ring.NONE) is (self.first is not None):
+            return False
+        if ring is Ring.OWN and self.by_id:
             return False
         wanted = set(targets)
         return len(wanted) == len(targets) and wanted == {member.target for member in self.members}
@@ -141,19 +163,22 @@ class Identities:
         return {**known, **dict(zip(newcomers, self._free(frozenset(known.values())), strict=False))}
 
     def assign(
-        self, old: Assignment, ids: Mapping[Target, int], targets: Sequence[Target], *, ring: bool, start: int = 0
+        self, old: Assignment, ids: Mapping[Target, int], targets: Sequence[Target], *, ring: Ring
     ) -> Assignment:
-        """Give every target its turn; `start` chooses who is first where no turn was taken yet.
+        """Give every target its turn, in the order given where no turn was taken yet.
 
         What is new in the result is taken; `release` whichever of `old` and the result is not kept.
         """
         if old.stands_for(targets, ring=ring):
             return old
-        members = tuple([Member(target, ids[target]) for target in _order(old, targets, start)])
-        if not ring or not members:
+        members = tuple([Member(target, ids[target]) for target in _order(old, targets)])
+        if ring is Ring.NONE or not members:
             return Assignment(members)
-        keeps_ring = old.first is not None and len(old.members) == len(members)
-        return Assignment(members, old.first if keeps_ring else self._positions.take(len(members)))
+        if old.first is not None and len(old.members) == len(members) and not (old.by_id and ring is Ring.OWN):
+            return Assignment(members, old.first, old.by_id)
+        if ring is Ring.ANY and _follow_one_another(members):
+            return Assignment(members, members[0].id, by_id=True)
+        return Assignment(members, self._positions.take(len(members)))
 
     def adopt(self, found: Mapping[K, Assignment]) -> dict[K, Assignment]:
         """Take over what an earlier run left in the kernel for one Service port, as far as nobody else has it.
@@ -165,11 +190,11 @@ class Identities:
         is_sound = (
             are_one and len(set(targets.values())) == len(targets) and 0 not in {id_ % self._size for id_ in targets}
         )
-        if not is_sound or not self._shares.claim(sorted({id_ // self._size for id_ in targets})):
+        if not is_sound or not self._shares.claim(sorted(self._shares_of(found.values()))):
             return dict.fromkeys(found, NOBODY)
         return {
-            key: assignment if self._positions.claim(assignment.positions) else Assignment(assignment.members)
-            for key, assignment in found.items()
+            key: each if each.by_id or self._positions.claim(each.positions) else Assignment(each.members)
+            for key, each in found.items()
         }
 
     def release(self, dropped: Iterable[Assignment], kept: Iterable[Assignment]) -> None:
@@ -181,7 +206,7 @@ class Identities:
         self._shares.give_back(self._shares_of(dropped) - self._shares_of(kept))
         still = {assignment.first for assignment in kept}
         for assignment in dropped:
-            if assignment.first not in still:
+            if assignment.first not in still and not assignment.by_id:
                 self._positions.give_back(assignment.positions)
 
     def skip(self, *, ids: Iterable[int], positions: Iterable[int]) -> None:
@@ -195,7 +220,13 @@ class Identities:
         self._positions.skip(positions)
 
     def _shares_of(self, assignments: Iterable[Assignment]) -> set[int]:
-        return {member.id // self._size for assignment in assignments for member in assignment.members}
+        """Those of their ids, and of the positions that are ids."""
+        shares: set[int] = set()
+        for assignment in assignments:
+            shares.update([member.id // self._size for member in assignment.members])
+            if assignment.by_id:
+                shares.update([position // self._size for position in assignment.positions])
+        return shares
 
     def _free(self, used: frozenset[int]) -> Iterator[int]:
         return chain.from_iterable(self._free_in(share, used) for share in self._shares_for(used))
@@ -220,31 +251,37 @@ class Identities:
                 yield base + slot
 
 
-def _order(old: Assignment, targets: Sequence[Target], start: int) -> list[Target]:
+def _follow_one_another(members: Sequence[Member]) -> bool:
+    first = members[0].id
+    return all(member.id == first + index for index, member in enumerate(members))
+
+
+def _order(old: Assignment, targets: Sequence[Target]) -> list[Target]:
     if not old.members:
-        return _rotated(list(targets), start)
+        return list(targets)
     wanted = set(targets)
     if len(wanted) < len(targets) or len(old.ids) < len(old.members):
-        return _weighted_order(old, list(targets), start)
+        return _weighted_order(old, list(targets))
     before = {member.target for member in old.members}
     stayed = [member.target for member in old.members if member.target in wanted]
     added = [target for target in targets if target not in before]
     if not stayed:
-        return _rotated(list(targets), start)
+        return list(targets)
     if len(old.members) == len(targets):
         newcomers = iter(added)
         return [member.target if member.target in wanted else next(newcomers) for member in old.members]
-    return _rotated([*stayed, *added], 1)
+    return rotated([*stayed, *added], 1)
 
 
-def _weighted_order(old: Assignment, targets: list[Target], start: int) -> list[Target]:
+def _weighted_order(old: Assignment, targets: list[Target]) -> list[Target]:
     """The turns are given; the same ones stay as they are, others begin one further on than before."""
     before = [member.target for member in old.members]
     if Counter(before) == Counter(targets):
         return before
-    return _rotated(targets, (targets.index(before[0]) if before and before[0] in targets else start) + 1)
+    return rotated(targets, (targets.index(before[0]) if before and before[0] in targets else 0) + 1)
 
 
-def _rotated(targets: list[Target], by: int) -> list[Target]:
+def rotated(targets: Sequence[Target], by: int) -> list[Target]:
+    """The same from the one at `by` on, as often round as that takes."""
     by = by % len(targets) if targets else 0
-    return targets[by:] + targets[:by] if by else targets
+    return [*targets[by:], *targets[:by]]

@@ -17,7 +17,7 @@ from kube import objects
 from proxy import layout, model, render, restart, topology, turns, usual
 from proxy import state as states
 from proxy.here import Here
-from proxy.identities import NOBODY, Assignment, Identities, NumbersExhausted
+from proxy.identities import NOBODY, Assignment, Identities, NumbersExhausted, Ring, rotated
 from proxy.model import (
     Address,
     Endpoint,
@@ -155,8 +155,8 @@ class Planner:
             taken_over = self._identities.adopt({which: restart.taken_over(found, port.frontend)})
             old = Served(state=old.state, assignments=taken_over, timeouts=old.timeouts)
         assignment = old.assignments.get(which, NOBODY)
-        if not assignment.stands_for(port.targets, ring=port.needs_ring):
-            order = {Scope.CLUSTER: (port.targets, port.needs_ring)}
+        if not assignment.stands_for(port.targets, ring=port.ring):
+            order = {Scope.CLUSTER: (port.targets, port.ring)}
             assignment = self._assign(port.name, order, old.assignments)[Scope.CLUSTER]
         new = Served(state=usual.render(port, assignment), assignments={which: assignment})
         return Draft(name=name, old=old, new=new)
@@ -186,7 +186,7 @@ class Planner:
     ) -> PortPlan:
         choice = topology.choose(endpoints, node=self._node, zone=self.here.zone)
         orders = {scope: turns.turns(choice.of(scope)) for scope in port.scopes}
-        rings = {scope: (order, render.needs_ring(port, scope, len(order))) for scope, order in orders.items()}
+        rings = {scope: (order, render.ring(port, scope, len(order))) for scope, order in orders.items()}
         assignments = self._assign(port.name, rings, known)
         usable = (*choice.cluster, *choice.local)
         return PortPlan(
@@ -200,24 +200,24 @@ class Planner:
     def _assign(
         self,
         port: ServicePortName,
-        orders: Mapping[Scope, tuple[Sequence[Target], bool]],
+        orders: Mapping[Scope, tuple[Sequence[Target], Ring]],
         known: Mapping[AssignmentName, Assignment],
     ) -> Mapping[Scope, Assignment]:
-        """Give each scope its targets in order, with a ring or without.
+        """Give each scope its targets in order, with such a ring.
 
         An endpoint has one id, whichever scopes it is in: clients are kept at it whatever frontend they come by.
         """
         old = {scope: known.get(AssignmentName(port, scope), NOBODY) for scope in _SCOPES} if known else _UNKNOWN
         given = {member.target: member.id for assignment in old.values() for member in assignment.members}
-        try:
-            ids = self._identities.identify(given, itertools.chain(*[order for order, _ in orders.values()]))
-        except NumbersExhausted as error:
-            raise InvalidService(port.service, "spec.ports", port.port, str(error)) from error
         # Else the first client of every node would go to the same endpoint.
         start = zlib.crc32(f"{self._node} {port}".encode())
+        turns = {scope: (rotated(order, start), ring) for scope, (order, ring) in orders.items()}
+        try:
+            ids = self._identities.identify(given, itertools.chain(*[order for order, _ in turns.values()]))
+        except NumbersExhausted as error:
+            raise InvalidService(port.service, "spec.ports", port.port, str(error)) from error
         return {
-            scope: self._identities.assign(old[scope], ids, order, ring=needs_ring, start=start)
-            for scope, (order, needs_ring) in orders.items()
+            scope: self._identities.assign(old[scope], ids, order, ring=ring) for scope, (order, ring) in turns.items()
         }
 
 

@@ -15,7 +15,7 @@ from dataplane.nft.objects import Element, fit_comment
 from dataplane.nft.values import Verdict
 from proxy import layout
 from proxy import state as states
-from proxy.identities import NOBODY, Assignment
+from proxy.identities import NOBODY, Assignment, Ring
 from proxy.model import Network, Scope, ServicePort, Target
 from proxy.state import ChainContent, State
 
@@ -56,13 +56,16 @@ class PortPlan(msgspec.Struct, frozen=True, kw_only=True):
         return self.assignments.get(scope, NOBODY)
 
 
-def needs_ring(port: ServicePort, scope: Scope, endpoint_count: int) -> bool:
+def ring(port: ServicePort, scope: Scope, endpoint_count: int) -> Ring:
     """A single endpoint needs no turns, but affinity must remember who came while it was alone.
 
     Only frontends with an address have a map for single endpoints.
     """
+    has_affinity = port.affinity_seconds is not None
     is_led_by_verdict = port.node_port if scope is Scope.CLUSTER else port.external_local
-    return endpoint_count > 1 or (endpoint_count == 1 and bool(port.affinity_seconds is not None or is_led_by_verdict))
+    if not endpoint_count or (endpoint_count == 1 and not (has_affinity or is_led_by_verdict)):
+        return Ring.NONE
+    return Ring.OWN if has_affinity or len(port.scopes) > 1 else Ring.ANY
 
 
 def render(plans: Iterable[PortPlan]) -> State:
@@ -155,7 +158,7 @@ def _add_endpoints(share: State, plan: PortPlan, assignment: Assignment, comment
     )
     share.add(
         layout.RING,
-        *[Element(values.mark(position), mark) for position, mark in zip(assignment.positions, marks, strict=False)],
+        *[Element(values.mark(position), values.mark(id_)) for position, id_ in assignment.places],
     )
     if plan.local:
         share.add(

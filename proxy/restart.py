@@ -122,11 +122,21 @@ def _led_to(state: State, entry: Element) -> Assignment:
         return _assignment(state, [entry.value], None)
     content = state.chains.get(entry.value.chain)
     turn = _turn(content) if content else None
-    ring = state.elements.get(layout.RING, {})
-    if turn is None or turn.modulus > len(ring):
+    if turn is None:
         return NOBODY
-    places = [ring.get(values.mark(place)) for place in range(turn.offset, turn.offset + turn.modulus)]
-    return _assignment(state, [place.value if place else None for place in places], turn.offset)
+    # One after the other: a rule of somebody else's may say billions.
+    places = range(turn.offset, turn.offset + turn.modulus)
+    return _assignment(state, standing_at(state, places), turn.offset)
+
+
+def standing_at(state: State, places: range) -> Iterator[bytes | Verdict | None]:
+    """The id at each of these positions, which may be the position itself; None if nothing is there."""
+    ring = state.elements.get(layout.RING, {})
+    by_id = places.start in layout.ENDPOINT_IDS
+    for place in places:
+        mark = values.mark(place)
+        element = ring.get(mark)
+        yield element.value if element else mark if by_id else None
 
 
 def _turn(content: ChainContent) -> NumgenIncrement | None:
@@ -146,4 +156,5 @@ def _assignment(state: State, marks: Iterable[bytes | Verdict | None], first: in
     targets, ids = {member.target for member in members}, {member.id for member in members}
     # An endpoint may stand there more than once, but always with one id.
     is_sound = len(targets) == len(ids) and (len(ids) == len(members) or len(set(members)) == len(ids))
-    return Assignment(tuple(members), first) if is_sound else NOBODY
+    by_id = first is not None and first in layout.ENDPOINT_IDS
+    return Assignment(tuple(members), first, by_id) if is_sound else NOBODY

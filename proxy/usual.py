@@ -5,7 +5,7 @@ not usual is None here, and drafted step by step: `model`, `topology`, `render`.
 tests/unit/test_proxy_usual.py holds one against the other.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -15,7 +15,7 @@ from dataplane.nft.objects import Element, fit_comment
 from dataplane.nft.values import Verdict
 from kube import objects
 from proxy import addresses, layout, model
-from proxy.identities import Assignment
+from proxy.identities import Assignment, Ring
 from proxy.model import Family, ServiceName, ServicePortName, Target
 from proxy.state import ChainContent, State
 
@@ -40,8 +40,8 @@ class UsualPort(msgspec.Struct, frozen=True, gc=False):
         return self.cluster_ip + layout.protocol_and_port(self.name.protocol, self.port)
 
     @property
-    def needs_ring(self) -> bool:
-        return len(self.targets) > 1
+    def ring(self) -> Ring:
+        return Ring.ANY if len(self.targets) > 1 else Ring.NONE
 
 
 def read(
@@ -111,7 +111,7 @@ def render(port: UsualPort, assignment: Assignment) -> State:
     if assignment.first is None:
         state.add(layout.SINGLE_ENDPOINT, Element(frontend, marks[0], comment))
     else:
-        _add_turns(state, port, assignment, marks, comment)
+        _add_turns(state, port, assignment, comment)
     state.elements[layout.ENDPOINTS] = {
         mark: Element(mark, layout.target_value(member.target), comment)
         for mark, member in zip(marks, members, strict=True)
@@ -126,10 +126,9 @@ def render(port: UsualPort, assignment: Assignment) -> State:
     return state
 
 
-def _add_turns(state: State, port: UsualPort, assignment: Assignment, marks: Sequence[bytes], comment: str) -> None:
-    chain, frontend, positions = layout.chain_name(port.name), port.frontend, assignment.positions
-    turn = expressions.ct_mark_set_numgen(len(marks), positions.start)
+def _add_turns(state: State, port: UsualPort, assignment: Assignment, comment: str) -> None:
+    chain, frontend = layout.chain_name(port.name), port.frontend
+    turn = expressions.ct_mark_set_numgen(len(assignment.members), assignment.positions.start)
     state.chains[chain] = ChainContent((turn, _PICK), comment)
     state.add(layout.SERVICES, Element(frontend, Verdict("goto", chain), comment))
-    places = [values.mark(position) for position in positions]
-    state.elements[layout.RING] = {place: Element(place, mark) for place, mark in zip(places, marks, strict=True)}
+    state.add(layout.RING, *[Element(values.mark(place), values.mark(id_)) for place, id_ in assignment.places])

@@ -49,7 +49,11 @@ class Reading:
         self.cluster_ips = frozenset(str(ip_address(key)) for key in self._sets["cluster-ips"])
         self.ids = {key: _target(element.value) for key, element in self._sets["endpoints"].items()}
         ring = {values.mark_number(key): element.value for key, element in self._sets["ring"].items()}
-        self.positions = {position: one for position, one in ring.items() if position in layout.RING_POSITIONS}
+        self.positions = {
+            position: one
+            for position, one in ring.items()
+            if position % layout.IDS_A_PORT or position in layout.RING_POSITIONS
+        }
         self.kept = {name: frozenset(self.ids[key] for key in self._sets[name]) for name in layout.KEPT.values()}
         assert all(self.ids[one] for one in ring.values())
         self.hairpin = frozenset(f"{self.ids[key[:4]]} {ip_address(key[4:])}" for key in self._sets["hairpin"])
@@ -77,11 +81,16 @@ class Reading:
         expressions = [expression for _, rule in self._rules[verdict.chain] for expression in rule.expressions]
         (turn,) = [expression for expression in expressions if isinstance(expression, NumgenIncrement)]
         positions = range(turn.offset, turn.offset + turn.modulus)
-        ids = tuple(self.positions[position] for position in positions)
+        ids = tuple(self._standing_at(position) for position in positions)
         jumps = [expression.verdict.chain for expression in expressions if isinstance(expression, SetVerdict)]
         self._met_ids.update(ids)
-        self._met_positions.update(positions)
+        self._met_positions.update(position for position in positions if position in self.positions)
         return Way(tuple(self.ids[one] for one in ids), _affinity(jumps))
+
+    def _standing_at(self, position: int) -> bytes:
+        if position in layout.ENDPOINT_IDS:
+            return self.positions.get(position, values.mark(position))
+        return self.positions[position]
 
     def _check_nothing_is_unused(self) -> None:
         assert self.positions.keys() == self._met_positions

@@ -11,7 +11,7 @@ from dataplane.nft import values
 from dataplane.nft.expressions import NumgenIncrement, SetVerdict
 from dataplane.nft.objects import Element
 from dataplane.nft.values import Verdict
-from proxy import layout, text
+from proxy import layout, restart, text
 from proxy.restart import Found
 from proxy.ruleset import NodeText, Ruleset
 from proxy.state import ChainContent, State
@@ -101,10 +101,10 @@ def _ids(state: State, element: Element) -> Iterator[bytes]:
 def _turns(state: State, content: ChainContent) -> Iterator[bytes]:
     for expression in (expression for rule in content.rules for expression in rule):
         if isinstance(expression, NumgenIncrement):
-            last = min(expression.modulus, len(state.elements.get(layout.RING, {})) + 1)
-            for position in range(expression.offset, expression.offset + last):
-                element = state.find(layout.RING, values.mark(position))
-                yield element.value if element and isinstance(element.value, bytes) else b""
+            known = len(state.elements.get(layout.RING, ())) + len(state.elements.get(layout.ENDPOINTS, ()))
+            last = min(expression.modulus, known + 1)
+            places = range(expression.offset, expression.offset + last)
+            yield from (found if isinstance(found, bytes) else b"" for found in restart.standing_at(state, places))
 
 
 def _target(state: State, id_: bytes) -> str:

@@ -186,7 +186,7 @@ def test_either_table_is_repaired_and_the_other_left_alone(cluster, family):
     cluster.create("web", "a", "b")
     cluster.await_targets("a", "b")
     (other,) = PLANS.keys() - {family}
-    before = set(cluster.nfts[other].elements(layout.RING))
+    before = set(cluster.nfts[other].elements(layout.ENDPOINTS))
     told = len(cluster.told_of())
     cluster.node.node.run("nft", f"delete table {PLANS[family].table}")
     eventually(lambda: any(f'table="{PLANS[family].table}"' in line for line in cluster.told_of()[told:]))
@@ -195,7 +195,7 @@ def test_either_table_is_repaired_and_the_other_left_alone(cluster, family):
     cluster.create("late", "c")
     cluster.await_targets("a", "b", "c")
 
-    assert before <= set(cluster.nfts[other].elements(layout.RING))
+    assert before <= set(cluster.nfts[other].elements(layout.ENDPOINTS))
 
 
 def test_a_restarted_proxy_that_finds_both_tables_right_writes_nothing(cluster):

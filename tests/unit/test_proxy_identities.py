@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.identities import NOBODY, Assignment, Identities, Member, Numbers, NumbersExhausted
+from proxy.identities import NOBODY, Assignment, Identities, Member, Numbers, NumbersExhausted, Ring, rotated
 from proxy.model import InvalidService, Target
 from proxy.planning import NOT_SERVED, Planner
 from tests.services import World, endpoint_slice, named, service
@@ -85,10 +85,10 @@ def test_no_number_is_ever_out_twice(steps):
 # --- ids
 
 
-def identify(identities: Identities, old: Assignment, wanted: list[Target]) -> Assignment:
+def identify(identities: Identities, old: Assignment, wanted: list[Target], ring: Ring = Ring.OWN) -> Assignment:
     """The ids and turns of a Service port with one set of endpoints."""
     ids = identities.identify({member.target: member.id for member in old.members}, wanted)
-    return identities.assign(old, ids, wanted, ring=True)
+    return identities.assign(old, ids, wanted, ring=ring)
 
 
 def test_the_ids_of_a_service_port_are_one_share(identities):
@@ -139,10 +139,53 @@ def test_a_service_for_which_no_ids_are_left_costs_nobody_else_anything():
 
 
 def test_who_is_first_is_for_the_caller_to_choose(identities):
-    ids = identities.identify({}, targets(1, 2, 3))
-    orders = [lasts(identities.assign(NOBODY, ids, targets(1, 2, 3), ring=True, start=start)) for start in (0, 1, 5)]
+    orders = [rotated(targets(1, 2, 3), start) for start in (0, 1, 5)]
+    assigned = [identify(identities, NOBODY, order) for order in orders]
 
-    assert orders == [[1, 2, 3], [2, 3, 1], [3, 1, 2]]
+    assert [lasts(each) for each in assigned] == [[1, 2, 3], [2, 3, 1], [3, 1, 2]]
+
+
+def test_ids_that_follow_one_another_are_the_positions(identities):
+    new = identify(identities, NOBODY, targets(5, 6, 4), Ring.ANY)
+
+    assert (new.positions, new.places) == (range(101, 104), [])
+    assert identities._positions._taken == set()
+
+
+def test_where_ids_are_the_positions_only_a_newcomer_needs_a_place(identities):
+    old = identify(identities, NOBODY, targets(1, 2, 3), Ring.ANY)
+    new = identify(identities, old, targets(1, 3, 9), Ring.ANY)
+
+    assert (lasts(new), new.positions, new.places) == ([1, 9, 3], old.positions, [(102, 104)])
+
+
+def test_a_set_with_another_number_of_endpoints_has_positions_of_its_own(identities):
+    old = identify(identities, NOBODY, targets(1, 2, 3), Ring.ANY)
+    new = identify(identities, old, targets(1, 2, 3, 4), Ring.ANY)
+
+    assert (lasts(new), new.positions, len(new.places)) == ([2, 3, 4, 1], range(1, 5), 4)
+
+
+def test_a_set_that_needs_positions_of_its_own_does_not_keep_ids_for_them(identities):
+    old = identify(identities, NOBODY, targets(1, 2, 3), Ring.ANY)
+    new = identify(identities, old, targets(1, 2, 3), Ring.OWN)
+
+    assert (lasts(new), new.positions) == ([1, 2, 3], range(1, 4))
+
+
+def test_a_share_whose_ids_are_positions_is_kept_when_all_its_endpoints_have_gone(identities):
+    old = identify(identities, NOBODY, targets(1), Ring.ANY)
+    new = Assignment((Member(targets(2)[0], 115),), old.first, by_id=True)
+    identities.release([old], [new])
+
+    assert identities._shares._taken == {10}
+
+
+def test_positions_that_are_ids_are_adopted_with_their_share(identities):
+    found = {"all": Assignment((Member(targets(1)[0], 115), Member(targets(2)[0], 112)), 101, by_id=True)}
+
+    assert identities.adopt(found) == found
+    assert identities._shares._taken == {10, 11}
 
 
 def test_while_the_number_stays_those_who_stay_keep_their_turn(identities):
@@ -162,7 +205,7 @@ def test_with_another_number_the_next_is_first_in_a_new_ring(identities):
 
 
 def test_without_a_ring_no_position_is_taken(identities):
-    assert identities.assign(NOBODY, identities.identify({}, targets(1)), targets(1), ring=False).first is None
+    assert identities.assign(NOBODY, identities.identify({}, targets(1)), targets(1), ring=Ring.NONE).first is None
 
 
 def test_numbers_go_back_by_the_difference(identities):
@@ -225,14 +268,15 @@ def test_numbers_seen_in_the_kernel_are_not_handed_out_next(identities):
 class Turns:
     """The kernel's counter in a Service port's rule: it goes round while the ring stays and starts anew with another."""
 
-    def __init__(self) -> None:
-        self.identities = Identities(range(1 << 16), range(1, 1 << 16), share=256)
+    def __init__(self, ring: Ring) -> None:
+        self.identities = Identities(range(1 << 16, 1 << 17), range(1, 1 << 16), share=256)
+        self.ring = ring
         self.assignment = NOBODY
         self.next = 0
 
     def change(self, wanted: list[Target]) -> None:
-        new = identify(self.identities, self.assignment, wanted)
-        self.next = self.next if new.first == self.assignment.first else 0
+        old, new = self.assignment, identify(self.identities, self.assignment, wanted, self.ring)
+        self.next = self.next if new.positions == old.positions else 0
         self.identities.release([self.assignment], [new])
         self.assignment = new
 
@@ -242,9 +286,12 @@ class Turns:
         return member.target.packed[-1]
 
 
-@given(st.lists(st.tuples(st.sets(st.integers(1, 8), min_size=1), st.integers(0, 20)), min_size=1, max_size=8))
-def test_between_two_changes_nobody_gains_more_than_one(steps):
-    turns = Turns()
+RINGS = st.sampled_from([Ring.ANY, Ring.OWN])
+
+
+@given(RINGS, st.lists(st.tuples(st.sets(st.integers(1, 8), min_size=1), st.integers(0, 20)), min_size=1, max_size=8))
+def test_between_two_changes_nobody_gains_more_than_one(ring, steps):
+    turns = Turns(ring)
     for wanted, connections in steps:
         turns.change(targets(*sorted(wanted)))
         got = Counter(dict.fromkeys(wanted, 0))
@@ -253,9 +300,9 @@ def test_between_two_changes_nobody_gains_more_than_one(steps):
         assert max(got.values()) - min(got.values()) <= 1
 
 
-@given(st.lists(st.tuples(st.sets(st.integers(3, 9), min_size=2, max_size=2), st.integers(0, 20)), min_size=1))
-def test_while_endpoints_are_only_replaced_those_who_stay_differ_by_one_at_most_over_all_time(steps):
-    turns, got = Turns(), Counter()
+@given(RINGS, st.lists(st.tuples(st.sets(st.integers(3, 9), min_size=2, max_size=2), st.integers(0, 20)), min_size=1))
+def test_while_endpoints_are_only_replaced_those_who_stay_differ_by_one_at_most_over_all_time(ring, steps):
+    turns, got = Turns(ring), Counter()
     for others, connections in steps:
         turns.change(targets(1, 2, *sorted(others)))
         got.update(turns.turn() for _ in range(connections))

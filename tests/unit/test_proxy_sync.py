@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataplane.nft import values
 from dataplane.nft.interface import Failure, TransactionFailed
 from dataplane.nft.objects import (
     AddElements,
@@ -170,11 +171,13 @@ def assert_says(rig: Rig, wish: tuple) -> None:
         assert (met.affinity or way.affinity) == way.affinity
         assert met.dropped == way.dropped
     assert found.cluster_ips == {one.cluster_ip for one in wish if one}
-    assert _taken(rig) == (_shares(found.ids), set(found.positions))
+    own = {position for position in found.positions if position in layout.RING_POSITIONS}
+    ids = found.positions.keys() - own
+    assert _taken(rig) == (_shares({*ids, *map(values.mark_number, found.ids)}), own)
 
 
-def _shares(ids: Iterable[bytes]) -> set[int]:
-    return {int.from_bytes(key, "little") // layout.IDS_A_PORT for key in ids}
+def _shares(ids: Iterable[int]) -> set[int]:
+    return {id_ // layout.IDS_A_PORT for id_ in ids}
 
 
 def _taken(rig: Rig) -> tuple[set[int], set[int]]:
@@ -324,6 +327,7 @@ def test_an_endpoint_for_another_replaces_elements_and_no_rule():
 
 def test_one_endpoint_more_replaces_one_rule():
     rig = Rig()
+    rig.sync(rig.world.put(*web("10.244.0.2")))
     rig.sync(rig.world.put(*web("10.244.0.2", "10.244.0.3")))
     rig.table.committed.clear()
     rig.sync(rig.world.put(*web("10.244.0.2", "10.244.0.3", "10.244.0.4")))
@@ -332,6 +336,18 @@ def test_one_endpoint_more_replaces_one_rule():
     assert [type(operation) for operation in change].count(ReplaceRule) == 1
     assert not any(isinstance(operation, AddRule | FlushChain) for operation in change)
     assert {type(operation) for operation in clearance} == {DeleteElements}
+
+
+def test_an_endpoint_that_replaces_another_takes_its_turn_and_no_rule_changes():
+    rig = Rig()
+    rig.sync(rig.world.put(*web("10.244.0.2", "10.244.0.3", "10.244.0.4")))
+    rules, (before,) = rig.table.all_rules(), rig.read().ways.values()
+    rig.sync(rig.world.put(*web("10.244.0.2", "10.244.0.3", "10.244.0.5")))
+    (after,) = rig.read().ways.values()
+
+    assert rig.table.all_rules() == rules
+    assert after.turns == tuple(turn.replace("10.244.0.4", "10.244.0.5") for turn in before.turns)
+    assert len(rig.table.elements("ring")) == 1
 
 
 def test_what_packets_under_way_look_up_stays_until_they_have_passed():
@@ -403,7 +419,6 @@ def test_the_id_of_an_endpoint_that_left_while_the_proxy_was_down_is_not_given_t
     after = rig.read()
 
     assert after.ids.keys().isdisjoint(before.ids)
-    assert after.positions.keys().isdisjoint(before.positions)
 
 
 def test_endpoints_on_other_nodes_are_no_hairpin():
@@ -478,9 +493,9 @@ class Refusing(FakeTable):
         return isinstance(operation, AddElements) and any(one.key[:4] == packed for one in operation.elements)
 
 
-def put_many(world: World, count: int) -> list:
+def put_many(world: World, count: int, **spec) -> list:
     return [
-        world.put(service(f"s{i}", f"10.96.0.{20 + i}"), endpoint_slice(f"s{i}", ["10.244.0.2", "10.244.0.3"]))
+        world.put(service(f"s{i}", f"10.96.0.{20 + i}", **spec), endpoint_slice(f"s{i}", ["10.244.0.2", "10.244.0.3"]))
         for i in range(count)
     ]
 
@@ -509,7 +524,7 @@ def test_a_refused_service_goes_in_when_the_kernel_accepts_it():
 def test_the_numbers_of_a_refused_service_go_back():
     rig = Rig(Refusing())
     with pytest.raises(SyncFailed):
-        rig.sync(*put_many(rig.world, 3))
+        rig.sync(*put_many(rig.world, 3, affinity=60))
     shares, positions = _taken(rig)
 
     assert (len(shares), len(positions)) == (2, 4)
@@ -550,7 +565,7 @@ def test_a_service_refused_while_the_table_is_made_again_keeps_its_numbers():
     rig.sync(named("s1"))
 
     assert rig.read().ids == before
-    assert _taken(rig)[0] == _shares(before)
+    assert _taken(rig)[0] == _shares(map(values.mark_number, before))
 
 
 def test_repairing_the_table_asks_the_api_for_nothing():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kube import objects
 from kube.objects import EndpointSlice, Service
 from proxy import layout, model, render, topology, turns, usual
-from proxy.identities import Assignment, Member
+from proxy.identities import Assignment, Member, Ring
 from proxy.model import Scope
 from proxy.render import PortPlan
 
@@ -100,8 +100,8 @@ def clusters(draw):
     return family, service, draw(st.lists(slices(family, port), max_size=2).map(tuple))
 
 
-@given(clusters(), st.integers(0, 3))
-def test_a_usual_service_is_read_and_rendered_as_any_other(cluster, turn):
+@given(clusters(), st.integers(0, 3), st.booleans())
+def test_a_usual_service_is_read_and_rendered_as_any_other(cluster, turn, by_id):
     family, service, its_slices = cluster
     found = usual.read(service, its_slices, family=family, node=NODE)
     if found is None:
@@ -109,8 +109,9 @@ def test_a_usual_service_is_read_and_rendered_as_any_other(cluster, turn):
     (port,) = model.service_ports(service, family)
     choice = topology.choose(model.endpoints(its_slices, port), node=NODE)
     order = turns.turns(choice.cluster)
-    members = tuple(Member(target, 8193 + index) for index, target in enumerate(order[turn:] + order[:turn]))
-    assignment = Assignment(members, 40 if found.needs_ring else None)
+    members = [Member(target, 8193 + index) for index, target in enumerate(order)]
+    first = None if found.ring is Ring.NONE else 8193 if by_id else 40
+    assignment = Assignment(tuple(members[turn:] + members[:turn]), first, by_id)
     plan = PortPlan(
         port=port,
         assignments={Scope.CLUSTER: assignment},
@@ -121,7 +122,7 @@ def test_a_usual_service_is_read_and_rendered_as_any_other(cluster, turn):
 
     assert port.scopes == (Scope.CLUSTER,)
     assert (found.name, found.frontend, list(found.targets)) == (port.name, layout.frontend(port), order)
-    assert found.needs_ring == render.needs_ring(port, Scope.CLUSTER, len(order))
+    assert found.ring == render.ring(port, Scope.CLUSTER, len(order))
     assert usual.render(found, assignment) == render.render([plan])
 
 
