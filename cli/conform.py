@@ -1,11 +1,12 @@
 """`podwire conform`: does a CNI plugin keep the specification? A scorecard for people, or JSON."""
 
 import contextlib
+import functools
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cni.conform import kit
 from cni.conform.check import Check
 from cni.conform.interruption import Interrupted, Interruption
 from cni.conform.verdict import Finding, Scorecard, Verdict
+from cni.conform.world import PATIENCE, Subject
 
 _STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.SKIPPED: "dim"}
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -38,10 +40,18 @@ class NothingExamined(click.ClickException):
 )
 @click.option("--cni-path", default="", help="Where delegated plugins are found.  [default: the plugin's own folder]")
 @click.option("--only", multiple=True, metavar="PREFIX", help="Only checks whose id begins so; repeatable.")
+@click.option(
+    "--patience",
+    default=PATIENCE,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="A call that takes longer counts as unanswered.",
+)
 @click.option("--json", "is_json", is_flag=True, help="Print the scorecards as JSON.")
 @click.option("--markdown", "is_markdown", is_flag=True, help="Print one table for all plugins, for a document.")
 def conform(
-    *, plugins: tuple[Path, ...], conf: Any, cni_path: str, only: tuple[str, ...], is_json: bool, is_markdown: bool
+    *, plugins: tuple[Path, ...], conf: Any, only: tuple[str, ...], is_json: bool, is_markdown: bool, **how: Any
 ) -> None:
     """Check CNI plugin executables against the specification.
 
@@ -56,7 +66,8 @@ def conform(
         raise NothingExamined(f"--only {' '.join(only)}: no check's id begins so")
     template = _template(conf)
     with _interruptible() as interruption:
-        cards = [_examined(plugin, template, cni_path, checks, interruption) for plugin in plugins]
+        ask = functools.partial(kit.subject, conf=template, interruption=interruption, **how)
+        cards = [_examined(plugin, ask, checks) for plugin in plugins]
     if is_json:
         print(json.dumps([card.to_dict() for card in cards] if len(cards) > 1 else cards[0].to_dict(), indent=2))
     elif is_markdown:
@@ -96,15 +107,9 @@ def _template(file: Any) -> Mapping[str, Any] | None:
     return conf
 
 
-def _examined(
-    plugin: Path,
-    template: Mapping[str, Any] | None,
-    cni_path: str,
-    checks: Sequence[Check],
-    interruption: Interruption,
-) -> Scorecard:
+def _examined(plugin: Path, ask: Callable[[Path], Subject], checks: Sequence[Check]) -> Scorecard:
     try:
-        subject = kit.subject(plugin, conf=template, cni_path=cni_path, interruption=interruption)
+        subject = ask(plugin)
     except kit.NotExecutable as error:
         raise NothingExamined(str(error)) from error
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

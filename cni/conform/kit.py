@@ -11,7 +11,7 @@ from cni.conform.check import Check, carry_out
 from cni.conform.checks import addition, collection, configuration, crowds, environment, removal, verification
 from cni.conform.interruption import Interruption
 from cni.conform.verdict import Finding, Scorecard
-from cni.conform.world import Subject, World
+from cni.conform.world import PATIENCE, Subject, World
 
 CHECKS: tuple[Check, ...] = (
     *environment.checks(),
@@ -46,6 +46,7 @@ def subject(
     conf: Mapping[str, Any] | None = None,
     cni_path: str = "",
     interruption: Interruption | None = None,
+    patience: float = PATIENCE,
 ) -> Subject:
     """What is to be examined, after asking it for its versions. What a killed examination left goes first."""
     path = executable.absolute()
@@ -57,6 +58,7 @@ def subject(
         cni_path=cni_path or str(path.parent),
         template=conf or confs.default(path.name),
         interruption=interruption or Interruption(),
+        patience=patience,
     )
     with World(unasked) as world:
         try:

@@ -23,7 +23,7 @@ from cni.conform.place import Place
 from cni.spec import Command
 from dataplane import netns
 
-CALL_SECONDS = 60
+PATIENCE = 60.0
 _HEED_SECONDS = 0.1  # between two looks at whether the examination is to end
 _PIPE_SIZE = 65536  # pipe(7): Linux' default
 IFNAME = "eth0"
@@ -38,6 +38,8 @@ class Subject:
     template: Mapping[str, Any]
     versions: tuple[str, ...] = ()
     interruption: Interruption = field(default_factory=Interruption)
+    patience: float = PATIENCE
+    """Seconds after which a call that has not ended counts as unanswered."""
 
     @property
     def version(self) -> str:
@@ -121,7 +123,7 @@ class World:
         return Answer(exit_code=process.returncode, stdout=stdout, stderr=stderr)
 
     def _output(self, process: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
-        deadline = time.monotonic() + CALL_SECONDS
+        deadline = time.monotonic() + self.subject.patience
         while True:
             try:
                 return process.communicate(timeout=_HEED_SECONDS)

@@ -13,7 +13,7 @@ import pytest
 
 from cni.conform import kit, world
 from cni.conform.verdict import Verdict
-from tests.waiting import eventually
+from tests.waiting import PATIENCE, eventually
 
 REFERENCE = Path("/usr/lib/cni")
 PODWIRE = Path(sys.prefix) / "bin" / "podwire"
@@ -28,7 +28,7 @@ def plugin(directory: Path, script: str) -> Path:
 
 
 def failed(executable: Path, *prefixes: str) -> set[str]:
-    card = kit.examine(kit.subject(executable, cni_path=str(REFERENCE)), kit.selected(prefixes))
+    card = kit.examine(kit.subject(executable, cni_path=str(REFERENCE), patience=60 * PATIENCE), kit.selected(prefixes))
     return {finding.id for finding in card.findings if finding.verdict is Verdict.FAIL}
 
 

@@ -9,6 +9,7 @@ from cni.conform import judge, kit
 from cni.conform.check import carry_out
 from cni.conform.verdict import Verdict
 from tests.cni_plugin import PYTHON
+from tests.waiting import PATIENCE
 
 REFERENCE = Path("/usr/lib/cni")
 DELEGATED = {
@@ -30,7 +31,7 @@ def executable(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def podwire(executable):
-    return kit.subject(executable)
+    return kit.subject(executable, patience=60 * PATIENCE)
 
 
 def test_every_version_is_advertised_so_that_no_check_is_skipped(podwire):
@@ -45,5 +46,5 @@ def test_podwire_conforms(podwire, check):
 
 @pytest.mark.parametrize("check", kit.selected(WITH_DELEGATION), ids=lambda check: check.id)
 def test_podwire_conforms_when_another_plugin_gives_the_addresses(executable, check):
-    finding = carry_out(check, kit.subject(executable, conf=DELEGATED, cni_path=str(REFERENCE)))
+    finding = carry_out(check, kit.subject(executable, conf=DELEGATED, cni_path=str(REFERENCE), patience=60 * PATIENCE))
     assert finding.verdict is Verdict.PASS, finding.seen
