@@ -248,8 +248,8 @@ def test_a_command_beside_a_container_is_a_probe(runtime):
 
 
 def test_a_long_log_is_moved_away_and_the_container_writes_on(runtime):
-    """Twice 6 MB: the runtime puts about as much before each line as is in it."""
-    script = "yes 012345678901234567890123456789 | head -c 6200000; until [ -e /go ]; do sleep 0.1; done; echo after"
+    """In long lines: the runtime reads and writes them one by one."""
+    script = f"yes {'0' * 4000} | head -c 11000000; until [ -e /go ]; do sleep 0.1; done; echo after"
     record = run(runtime, a_pod("talker", Container(name="main", image="podwire/echo", command=("sh", "-c", script))))
     path = runtime._place.log_file("uid-talker", "main")
     eventually(lambda: path.exists() and log_files.is_long(path), every=0.05)
