@@ -41,12 +41,13 @@ def compare(wanted: Desired, packet: Packet) -> LiveTable:
         remembered = restart.affinity(nft) if found else ()
     if found is None:
         return LiveTable(None, (Drift(f"table {ruleset.table}", "there", "absent: is podwire-proxy running here?"),))
-    drifts = drift.of_table(found, ruleset, ruleset.node(wanted.here))
+    node = ruleset.node(wanted.here, has_node_ports=wanted.state.has_node_ports or found.has_localhost)
+    drifts = drift.of_table(found, ruleset, node)
     if found.layout != ruleset.layout:
         return LiveTable(None, drifts)
     state = State(dict(found.state.elements), found.state.chains)
     state.add(layout.AFFINITY, *remembered)
-    rules = Rules(fixed_chains(ruleset, wanted.here, _timeouts(found)), state)
+    rules = Rules(fixed_chains(ruleset, node, _timeouts(found)), state)
     explained = explanation.explain(wanted, packet, rules=rules, host=_host())
     return LiveTable(explained, (*drifts, *drift.of_services(wanted.state, found.state)))
 

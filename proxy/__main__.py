@@ -31,6 +31,7 @@ from proxy.layout import TABLE
 from proxy.metrics import ConnectionMetrics
 from proxy.metrics_server import MetricsPages
 from proxy.program import Proxy
+from proxy.resets import TABLE as RESETS
 from proxy.single_stack import FAMILIES
 from proxy.writer import STAND_IN
 
@@ -99,7 +100,7 @@ def _write(configuration: KubeProxyConfiguration, path: Path) -> None:
 
 def _clean_up() -> None:
     try:
-        tables = (Table(family, name) for family in (Family.IP, Family.IP6) for name in (TABLE, STAND_IN))
+        tables = (Table(family, name) for family in (Family.IP, Family.IP6) for name in (TABLE, STAND_IN, RESETS))
         removed = list(cleaning.clean_up(map(LinuxNft, tables)))
     except DataplaneError as error:
         raise click.ClickException(f"--cleanup: {error}") from error

@@ -24,7 +24,7 @@ from proxy import answering, flow_marks
 from proxy.answering import TCP, UDP, Expected, Front
 from proxy.model import VERSIONS, Address, Family, InvalidService, ServiceName
 from proxy.planning import Source
-from proxy.resets import Probe, Resets
+from proxy.resets import Resets
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ class Flows:
         self,
         source: Source,
         connections: Connections,
-        probe: Probe,
+        resets: Resets,
         *,
         family: Family,
         addresses: Callable[[], Collection[Address]],
@@ -78,7 +78,7 @@ class Flows:
         self._clock = clock
         self._loop: ControlLoop[Key] = ControlLoop(f"flows-{family.lower()}")
         self._expected = Expected()
-        self._resets = Resets(connections, probe)
+        self._resets = resets
 
     def changed(self, names: Iterable[ServiceName]) -> None:
         """The table follows what these Services are now."""
@@ -213,8 +213,9 @@ class Flows:
                 waits.append(left)
             elif flow.mark == flow_marks.RESET or self._connections.set_mark(flow, flow_marks.RESET):
                 resetting.append(flow)
-        if resetting:
-            waits.append(self._resets.proceed(resetting))
+        again = self._resets.proceed(resetting)
+        if again is not None:
+            waits.append(again)
         if waits:
             self._loop.mark(Look.ENDINGS, after=min(waits))
 

@@ -73,6 +73,7 @@ PROTOCOL_NUMBERS: Final[dict[Protocol, int]] = {"TCP": 6, "UDP": 17, "SCTP": 132
 
 FROM_NETWORK: Final = "from-network"
 NODE_COMMENT: Final = "node "
+LOCALHOST_CHAINS: Final = frozenset({"localhost-output", "localhost-prerouting", "localhost-input"})
 NODE_CHAINS: Final = frozenset(
     {
         FROM_NETWORK,
@@ -81,11 +82,10 @@ NODE_CHAINS: Final = frozenset(
         "outside-to-node",
         "refuse-to-node",
         "stray-to-node",
-        "masquerade-cluster-ip",
+        "source",
         "unallocated",
         "localhost",
-        "localhost-there",
-        "localhost-back",
+        *LOCALHOST_CHAINS,
     }
 )
 

@@ -45,6 +45,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return self.node == node.comment and _has(self.rule_counts, node.rule_counts())
 
     @property
+    def has_localhost(self) -> bool:
+        """Whether there are, or were, node ports at localhost."""
+        return not layout.LOCALHOST_CHAINS.isdisjoint(self.rule_counts)
+
+    @property
     def affinity_chains(self) -> frozenset[str]:
         return frozenset(name for name in self.rule_counts if layout.is_affinity_chain(name))
 

@@ -1,4 +1,4 @@
-"""The nft text of the proxy's table: the part that stands still, from ruleset.nft, node.nft and affinity.nft.
+"""The nft text of the proxy's table: the part that stands still, from ruleset.nft, node.nft, localhost.nft and affinity.nft.
 
 The table carries the digest of the text it was made from, so that a proxy of another version knows that it must take
 over. The number of rules a chain must have is counted in the text, so that a missing one is noticed.
@@ -34,8 +34,9 @@ class Ruleset:
         self.table = Table(family, layout.TABLE)
         self._affinity = _template("affinity.nft")
         self._node = _template("node.nft")
+        self._localhost = _template("localhost.nft")
         skeleton = _template("ruleset.nft")
-        templates = (skeleton.template, self._affinity.template, self._node.template)
+        templates = (skeleton.template, self._affinity.template, self._node.template, self._localhost.template)
         digest = _digest("\0".join(templates))
         self.layout = f"layout {digest}"
         self.skeleton = skeleton.substitute(self._names, layout=digest)
@@ -59,12 +60,14 @@ class Ruleset:
         """Text that makes the table anew in whatever state it is, present or not."""
         return f"table {self.table}\ndelete table {self.table}\n\n{self.skeleton}"
 
-    def node(self, here: Here) -> "NodeText":
-        """The chains that depend on this node."""
+    def node(self, here: Here, *, has_node_ports: bool) -> "NodeText":
+        """The chains that depend on this node; those for node ports at localhost only where there are or were some."""
         filled = {**self._names, **_node_parts(here, self._names["family"], self._names["loopback"])}
-        digest = _digest(repr(sorted(filled.items())))
+        has_localhost = has_node_ports and filled["borrowed"] != _ABSENT
+        digest = _digest(repr((sorted(filled.items()), has_localhost)))
         text = self._node.substitute(filled, digest=digest)
-        return NodeText("".join(line for line in text.splitlines(keepends=True) if _ABSENT not in line), digest)
+        present = "".join(line for line in text.splitlines(keepends=True) if _ABSENT not in line)
+        return NodeText(present + (self._localhost.substitute(filled) if has_localhost else ""), digest)
 
     def affinity_chains(self, seconds: int) -> str:
         """Text that makes the chains of one timeout, or makes them whole again."""

@@ -22,7 +22,7 @@ from proxy.metrics import Metrics
 from proxy.model import Family, ServiceName
 from proxy.planning import Planner, Served
 from proxy.programming_latency import ProgrammingLatency
-from proxy.resets import Probe
+from proxy.resets import Probe, Resets
 from proxy.rounds import Rounds
 from proxy.ruleset import Ruleset
 from proxy.surroundings import Surroundings
@@ -75,10 +75,11 @@ class SingleStack:
             ),
             later=lambda key, seconds: self._loop.mark(key, after=seconds),
         )
+        connections = CountedConnections(shared.connections, shared.metrics, family=self.family)
         self._flows = Flows(
             shared.inputs,
-            CountedConnections(shared.connections, shared.metrics, family=self.family),
-            shared.probe,
+            connections,
+            Resets(connections, shared.probe, nft),
             family=self.family,
             addresses=lambda: shared.surroundings.look(self.family).addresses,
         )

@@ -47,6 +47,10 @@ class State(msgspec.Struct):
     def find(self, set_name: str, key: bytes) -> Element | None:
         return self.elements.get(set_name, _NOTHING).get(key)
 
+    @property
+    def has_node_ports(self) -> bool:
+        return layout.SERVED_NODE_PORTS in self.elements
+
     def entries(self) -> Iterator[tuple[str, Element]]:
         """Every element with the name of its set."""
         return ((set_name, element) for set_name, elements in self.elements.items() for element in elements.values())

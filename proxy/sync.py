@@ -190,7 +190,7 @@ class Syncer:
             "replacing a table that is not as this version makes it", found=found.layout, ours=self._ruleset.layout
         )
         try:
-            self._operations += self._writer.replace(drafts, restart.affinity(self._nft))
+            self._operations += self._writer.replace(found, drafts, restart.affinity(self._nft))
         except LoadFailed as error:
             log.warning("the table cannot be replaced at once: Services are missing for a moment", error=str(error))
             return self._begin(drafts)

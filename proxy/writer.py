@@ -62,7 +62,9 @@ class Writer:
         self._nft = nft
         self._ruleset = ruleset
         self._timeouts: frozenset[int] = frozenset()
-        self._node_wanted = ruleset.node(Here(node=""))
+        self._here = Here(node="")
+        self._has_node_ports = False
+        self._node_wanted = ruleset.node(self._here, has_node_ports=False)
         self._node_loaded: NodeText | None = None
         self._stand_in = Table(ruleset.table.family, STAND_IN)
         self.stale = StaleChains(nft)
@@ -71,7 +73,8 @@ class Writer:
 
     def aim(self, here: Here) -> None:
         """From the next write on, the table is that of this node."""
-        self._node_wanted = self._ruleset.node(here)
+        self._here = here
+        self._node_wanted = self._ruleset.node(here, has_node_ports=self._has_node_ports)
 
     def write(self, drafts: Sequence[Draft]) -> int:
         """Commit drafts and return how many operations it took.
@@ -80,6 +83,8 @@ class Writer:
         passed, what only they still needed is deleted. Raises TransactionFailed, TableMissing, TableChanged when nothing was changed, and LeftoversRemain.
         """
         self._ensure_affinity(_timeouts(drafts) - self._timeouts)
+        if _has_node_ports(drafts):
+            self._expect_node_ports()
         self._ensure_node()
         changes = [draft for draft in drafts if draft.old.state is not draft.new.state]
         old = states.union(draft.old.state for draft in changes)
@@ -126,8 +131,10 @@ class Writer:
         self._timeouts = frozenset()
         self.stale.reset()
 
-    def replace(self, drafts: Sequence[Draft], affinity: Iterable[Element]) -> int:
+    def replace(self, found: Found, drafts: Sequence[Draft], affinity: Iterable[Element]) -> int:
         """Make the table anew, with these Services in it; no packet meets a table without them. Raises LoadFailed."""
+        if found.has_localhost or _has_node_ports(drafts):
+            self._expect_node_ports()
         table, timeouts = self._ruleset.table, _timeouts(drafts)
         services = (
             *(self._ruleset.affinity_chains(seconds) for seconds in sorted(timeouts)),
@@ -168,6 +175,8 @@ class Writer:
     def adopt(self, found: Found) -> None:
         """Go on with a table that is there."""
         self._timeouts = found.timeouts(self._ruleset)
+        if found.has_localhost:
+            self._expect_node_ports()
         self._node_loaded = self._node_wanted if found.has_node(self._node_wanted) else None
         self.stale.reset(found.affinity_chains - layout.affinity_chains(self._timeouts))
 
@@ -183,6 +192,12 @@ class Writer:
             self._nft.load(self._ruleset.affinity_chains(seconds))
             self._timeouts |= {seconds}
             self.stale.discard(layout.affinity_chains([seconds]))
+
+    def _expect_node_ports(self) -> None:
+        """From now on: when the last one goes, connections to it may go on."""
+        if not self._has_node_ports:
+            self._has_node_ports = True
+            self.aim(self._here)
 
     def _ensure_node(self) -> None:
         if self._node_loaded == self._node_wanted:
@@ -200,7 +215,7 @@ class Writer:
         try:
             self._nft.load(ruleset(self._node_wanted))
         except LoadFailed as error:
-            before = self._node_loaded or self._ruleset.node(Here(node=""))
+            before = self._node_loaded or self._ruleset.node(Here(node=""), has_node_ports=False)
             if before == self._node_wanted:
                 raise
             self._nft.load(ruleset(before))
@@ -219,3 +234,7 @@ class Writer:
 
 def _timeouts(drafts: Iterable[Draft]) -> frozenset[int]:
     return frozenset().union(*(draft.new.timeouts for draft in drafts))
+
+
+def _has_node_ports(drafts: Iterable[Draft]) -> bool:
+    return any(draft.new.state.has_node_ports for draft in drafts)

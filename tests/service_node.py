@@ -26,6 +26,7 @@ from dataplane.nft.linux import LinuxNft
 from dataplane.tcp_probe import TcpProbe
 from proxy.flows import Flows
 from proxy.planning import Planner
+from proxy.resets import Resets
 from proxy.sync import NO_SERVICES, RESYNC, SWEEP, Syncer
 from proxy.sync import NODE as NODE_KEY
 from tests.address_plan import IPV4, AddressPlan
@@ -92,7 +93,11 @@ class ServiceNode:
             later=lambda key, seconds: self.later.append(key),
         )
         self.flows = Flows(
-            self.world, self.conntrack, self.probe, family=self.plan.family, addresses=lambda: self.here.addresses
+            self.world,
+            self.conntrack,
+            Resets(self.conntrack, self.probe, self.nft),
+            family=self.plan.family,
+            addresses=lambda: self.here.addresses,
         )
         self.sync(RESYNC)
 

@@ -11,7 +11,7 @@ from proxy.cluster_ips import ClusterIPs
 from proxy.here import Here
 from proxy.model import Endpoint, Family, InvalidService, ServiceName, ServicePort
 from proxy.planning import NOT_SERVED, Draft, Planner, Source
-from proxy.ruleset import Ruleset
+from proxy.ruleset import NodeText, Ruleset
 from proxy.state import State
 from proxy.tracing import parsing
 from proxy.tracing.packet import Host
@@ -55,19 +55,20 @@ def desired(source: Source, here: Here, ruleset: Ruleset, family: Family) -> Des
         elif draft:
             drafts.append(draft)
     timeouts = frozenset().union(*(draft.new.timeouts for draft in drafts))
+    state = states.union(draft.new.state for draft in drafts)
     return Desired(
         here=here,
-        state=states.union(draft.new.state for draft in drafts),
-        chains=fixed_chains(ruleset, here, timeouts),
+        state=state,
+        chains=fixed_chains(ruleset, ruleset.node(here, has_node_ports=state.has_node_ports), timeouts),
         ports=tuple(_ports(source, (draft.name for draft in drafts), family)),
         source=source,
         not_served=not_served,
     )
 
 
-def fixed_chains(ruleset: Ruleset, here: Here, timeouts: frozenset[int]) -> dict[str, Chain]:
+def fixed_chains(ruleset: Ruleset, node: NodeText, timeouts: frozenset[int]) -> dict[str, Chain]:
     """The chains that stand still while Services change."""
-    chains = parsing.chains(ruleset.skeleton) | parsing.chains(ruleset.node(here).text)
+    chains = parsing.chains(ruleset.skeleton) | parsing.chains(node.text)
     for seconds in sorted(timeouts):
         chains |= parsing.chains(ruleset.affinity_chains(seconds))
     return chains

@@ -14,7 +14,7 @@ from tests.waiting import PATIENCE, eventually
 
 FOREIGN = "table ip kube-proxy { chain services { }; }\ntable ip podwire-node { set pods { type ipv4_addr; }; }\n"
 OURS = "table ip podwire-proxy { chain svc-a { }; }\ntable ip6 podwire-proxy { chain svc-b { }; }\n"
-STAND_IN = "table ip podwire-proxy-stand-in { chain svc-a { }; }\n"
+MEANWHILE = "table ip podwire-proxy-stand-in { chain svc-a { }; }\ntable ip podwire-proxy-resets { }\n"
 CONFIGURATION = """apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: iptables
@@ -46,13 +46,14 @@ def tables(node: Namespace) -> str:
 
 
 def test_cleanup_removes_the_proxys_tables_and_says_so(node):
-    node.run("nft", "-f", "-", stdin=OURS + STAND_IN)
+    node.run("nft", "-f", "-", stdin=OURS + MEANWHILE)
     done = run(node, "--cleanup")
 
     assert (done.returncode, tables(node)) == (0, "")
     assert done.stdout.splitlines() == [
         "removed table ip podwire-proxy",
         "removed table ip podwire-proxy-stand-in",
+        "removed table ip podwire-proxy-resets",
         "removed table ip6 podwire-proxy",
     ]
 

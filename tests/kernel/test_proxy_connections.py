@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 from scapy.layers.inet import IP, TCP
 
+from proxy.resets import TABLE as RESETS
 from tests import service_node
 from tests.connections import connect, is_reset, send, stray
 from tests.service_node import GATEWAY, NODE, OUTSIDE, PATIENT, PODS, REMOTE, ServiceNode, ask_udp
@@ -51,6 +52,10 @@ def serve(node: ServiceNode, *endpoints, wish: str = "", **spec) -> None:
     node.put(served, endpoint_slice("web", endpoints, ports=[(9090, "http")]))
 
 
+def can_reset(node: ServiceNode) -> bool:
+    return RESETS in node.node.run("nft", "list", "tables")
+
+
 # --- endpoints that go
 
 
@@ -83,6 +88,17 @@ def test_both_silent_ends_are_reset_when_the_service_wants_it(node, connect, cli
 
     assert is_reset(node, connection.client)
     assert is_reset(node, connection.server)
+
+
+def test_the_rules_that_reset_are_there_only_meanwhile(node, connect):
+    serve(node, A, wish="reset")
+    connection = connect("client")
+    eventually(lambda: node.flows.run_due() or not can_reset(node))  # what the last test began has ended
+    serve(node, B, wish="reset")
+    assert can_reset(node)
+
+    assert is_reset(node, connection.client)
+    eventually(lambda: node.flows.run_due() or not can_reset(node))
 
 
 def test_connections_of_other_endpoints_go_on(node, connect):

@@ -1,13 +1,12 @@
 """The segment that makes a TCP stack show itself: what is in it, read by scapy."""
 
-from importlib import resources
 from ipaddress import ip_address
 
 import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
-from dataplane.tcp_probe import PROBE, End, packet
+from dataplane.tcp_probe import End, packet
 
 
 @pytest.mark.parametrize(
@@ -22,7 +21,3 @@ def test_the_probe_is_a_whole_segment_between_the_ends(layer, sender, receiver):
     assert (read.src, read.dst, read[TCP].sport, read[TCP].dport) == (sender, receiver, 80, 40000)
     assert str(read[TCP].flags) == "A"
     assert layer(bytes(read))[TCP].chksum == checksum
-
-
-def test_the_table_knows_the_probe():
-    assert f"{PROBE} notrack" in resources.files("proxy").joinpath("ruleset.nft").read_text()

@@ -7,17 +7,19 @@ import pytest
 from dataplane import conntrack
 from dataplane.conntrack import ANYWHERE, TCP_CONNTRACK_SYN_SENT, TCP_CONNTRACK_TIME_WAIT, Flow, Sent
 from dataplane.errors import DataplaneError
-from dataplane.tcp_probe import End
+from dataplane.tcp_probe import PROBE, End
 from proxy import flow_marks
 from proxy.answering import TCP, UDP
 from proxy.flows import Flows, Look
-from tests.services import World, endpoint, endpoint_slice, named, service
+from proxy.resets import Resets
+from tests.services import FakeTable, World, endpoint, endpoint_slice, named, service
 
 DNS, WEB = "10.96.0.53", "10.96.0.10"
 NODE = "192.0.2.1"
 A, B, GONE = "10.244.0.2", "10.244.0.3", "10.244.0.9"
 OURS = flow_marks.OURS.value + 7
 ESTABLISHED = 3
+REMOVAL = "delete table ip podwire-proxy-resets"
 
 
 def udp(destination: str = DNS, port: int = 53, to: str = A, to_port: int = 5353, mark: int = OURS) -> Flow:
@@ -89,6 +91,7 @@ class Rig:
         self.world = World()
         self.connections = Connections()
         self.connections.flows_held = list(flows)
+        self.nft = FakeTable()
         self.now = 1_000_000.0
         self.restart()
 
@@ -96,7 +99,7 @@ class Rig:
         self.flows = Flows(
             self.world,
             self.connections,
-            self.connections,
+            Resets(self.connections, self.connections, self.nft),
             family="IPv4",
             addresses=lambda: (ip_address(NODE),),
             clock=lambda: self.now,
@@ -327,6 +330,28 @@ def test_without_the_right_to_probe_a_connection_stays_marked():
         rig.look(Look.ENDINGS)
 
     assert rig.connections.marks == [flow_marks.RESET]
+
+
+def test_the_rules_that_reset_are_there_as_long_as_somebody_is_reset():
+    rig = Rig(tcp())
+    rig.web(A, on_removal="reset")
+    assert f"{PROBE} notrack" in rig.nft.loaded[-1]
+    assert f"ct mark {flow_marks.RESET:#x}" in rig.nft.loaded[-1]
+    rig.look(Look.ENDINGS)  # somebody may have flushed them
+    assert rig.nft.loaded[0] == rig.nft.loaded[1]
+    rig.connections.flows_held.clear()
+    rig.look(Look.ENDINGS)
+    rig.look(Look.ENDINGS)
+
+    assert rig.nft.loaded[2:] == [REMOVAL]
+
+
+def test_the_rules_that_an_earlier_run_left_are_removed_once():
+    rig = Rig()
+    rig.look(Look.EVERYTHING)
+    rig.look(Look.EVERYTHING)
+
+    assert rig.nft.loaded == [REMOVAL]
 
 
 def test_connections_that_drain_are_reset_when_their_time_is_over():

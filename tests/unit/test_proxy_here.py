@@ -80,7 +80,7 @@ def test_a_configuration_says_how_the_node_is_seen(configuration, settings):
 
 
 def test_what_is_not_known_has_no_rule():
-    text = RULESET.node(look(Settings(node="n"), None, (), "IPv4")).text
+    text = RULESET.node(look(Settings(node="n"), None, (), "IPv4"), has_node_ports=True).text
 
     assert "ip saddr" not in text
     assert "@nodeports" not in text

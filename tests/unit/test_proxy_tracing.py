@@ -57,16 +57,12 @@ def explained(wanted: Desired, *ends, **more) -> Explanation:
 @pytest.mark.parametrize("here", HERES)
 @pytest.mark.parametrize("family", [Family.IP, Family.IP6])
 def test_every_rule_of_the_table_is_understood(family, here):
-    chains = fixed_chains(Ruleset(family), here, frozenset({60}))
+    ruleset = Ruleset(family)
+    chains = fixed_chains(ruleset, ruleset.node(here, has_node_ports=True), frozenset({60}))
 
     assert chains[layout.DISPATCH].rules
-    assert {chain.hook.name for chain in chains.values() if chain.hook} == {
-        "prerouting",
-        "input",
-        "forward",
-        "output",
-        "postrouting",
-    }
+    hooks = {chain.hook.name for chain in chains.values() if chain.hook}
+    assert hooks >= {"prerouting", "output", "postrouting"}
 
 
 @pytest.mark.parametrize(
