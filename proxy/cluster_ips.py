@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Iterable
 
 from proxy.model import ServiceName
-from proxy.planning import NOT_SERVED, Claim, Draft
+from proxy.served import NOT_SERVED, Claim, Draft
 
 
 class ClusterIPTaken(Exception):
@@ -43,7 +43,7 @@ class ClusterIPs:
         """Let go of what these Services no longer want; before any of the round claims, so that it can change hands."""
         for draft in drafts:
             # A start drafts every Service of the cluster, and most drafts change no claim.
-            for claim in draft.old.claims - draft.new.claims if draft.old.state.elements else ():
+            for claim in draft.old.claims - draft.new.claims if not draft.old.is_empty else ():
                 if self._owners.get(claim) == draft.name:
                     del self._owners[claim]
 

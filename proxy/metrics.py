@@ -17,7 +17,7 @@ from dataplane.nft import values
 from dataplane.nft.interface import Nft
 from proxy import layout
 from proxy.model import Family, ServiceName, ServicePortName
-from proxy.planning import Served
+from proxy.served import Served
 from proxy.traffic import Traffic
 
 _FAMILY: Final = ("ip_family",)

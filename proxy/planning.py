@@ -8,14 +8,11 @@ import ipaddress
 import itertools
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
-
-import msgspec
+from typing import Final, Protocol
 
 from dataplane.nft import values
 from kube import objects
-from proxy import layout, model, render, restart, topology, turns, usual
-from proxy import state as states
+from proxy import layout, model, render, restart, served, topology, turns, usual
 from proxy.here import Here
 from proxy.identities import NOBODY, Assignment, Identities, NumbersExhausted, Ring, rotated
 from proxy.model import (
@@ -31,6 +28,7 @@ from proxy.model import (
     Target,
 )
 from proxy.render import PortPlan
+from proxy.served import NOT_SERVED, AnyServed, AssignmentName, Draft, Served
 from proxy.state import State
 from proxy.usual import UsualPort
 
@@ -45,60 +43,8 @@ class Source(Protocol):
     def slices(self, name: ServiceName) -> Iterable[objects.EndpointSlice]: ...
 
 
-_CLAIMED: Final = {
-    layout.CLUSTER_IPS: "cluster IP",
-    layout.SERVICES: "frontend",
-    layout.SINGLE_ENDPOINT: "frontend",
-    layout.NO_ENDPOINTS: "frontend",
-    layout.NODE_PORTS: "node port",
-    layout.NO_ENDPOINTS_NODE_PORTS: "node port",
-}
-
-
 _SCOPES: Final = tuple(Scope)
 _UNKNOWN: Final = dict.fromkeys(_SCOPES, NOBODY)
-
-
-class AssignmentName(NamedTuple):
-    """Which endpoints of which Service port."""
-
-    port: ServicePortName
-    scope: Scope
-
-
-class Claim(NamedTuple):
-    """What only one Service may have: a cluster IP, or an address and port, or a node port."""
-
-    field: str
-    key: bytes
-
-
-class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """What the table holds for one Service, and the numbers taken for it."""
-
-    state: State
-    assignments: Mapping[AssignmentName, Assignment] = {}
-    timeouts: frozenset[int] = frozenset()
-
-    @property
-    def claims(self) -> frozenset[Claim]:
-        return frozenset(
-            Claim(field, key)
-            for set_name, elements in self.state.elements.items()
-            if (field := _CLAIMED.get(set_name))
-            for key in elements
-        )
-
-
-NOT_SERVED = Served(state=states.empty())
-
-
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A Service's share as it is and as it should be."""
-
-    name: ServiceName
-    old: Served
-    new: Served
 
 
 class Planner:
@@ -145,7 +91,7 @@ class Planner:
         if not ports and old is NOT_SERVED:
             return None
         if found is not None:
-            old = Served(state=old.state, assignments=self._known(ports, old, found), timeouts=old.timeouts)
+            old = AnyServed(state=old.state, assignments=self._known(ports, old, found), timeouts=old.timeouts)
         plans = [self._plan(port, model.endpoints(slices, port), old.assignments) for port in ports]
         return Draft(name=name, old=old, new=_served(plans))
 
@@ -153,13 +99,12 @@ class Planner:
         which = AssignmentName(port.name, Scope.CLUSTER)
         if found is not None and which not in old.assignments:
             taken_over = self._identities.adopt({which: restart.taken_over(found, port.frontend)})
-            old = Served(state=old.state, assignments=taken_over, timeouts=old.timeouts)
+            old = AnyServed(state=old.state, assignments=taken_over, timeouts=old.timeouts)
         assignment = old.assignments.get(which, NOBODY)
         if not assignment.stands_for(port.targets, ring=port.ring):
             order = {Scope.CLUSTER: (port.targets, port.ring)}
             assignment = self._assign(port.name, order, old.assignments)[Scope.CLUSTER]
-        new = Served(state=usual.render(port, assignment), assignments={which: assignment})
-        return Draft(name=name, old=old, new=new)
+        return Draft(name=name, old=old, new=served.usually(port, assignment))
 
     def settle(self, draft: Draft, *, accepted: bool) -> None:
         """Give back the numbers that only the losing side of a draft has."""
@@ -231,7 +176,7 @@ def _allowed_sources(port: ServicePort, addresses: Iterable[Address]) -> tuple[N
 
 
 def _served(plans: Sequence[PortPlan]) -> Served:
-    return Served(
+    return AnyServed(
         state=render.render(plans),
         assignments={
             AssignmentName(plan.port.name, scope): assignment

@@ -29,8 +29,8 @@ from proxy.here import Settings
 from proxy.inputs import Inputs
 from proxy.metrics import Metrics
 from proxy.model import Family, ServiceName
-from proxy.planning import Served
 from proxy.resets import Probe
+from proxy.served import Served
 from proxy.single_stack import FAMILIES, Shared, SingleStack
 from proxy.surroundings import Surroundings
 from proxy.trouble import Trouble, on_node

@@ -20,11 +20,12 @@ from proxy.health_check_ports import HealthCheckPorts
 from proxy.inputs import Inputs
 from proxy.metrics import Metrics
 from proxy.model import Family, ServiceName
-from proxy.planning import Planner, Served
+from proxy.planning import Planner
 from proxy.programming_latency import ProgrammingLatency
 from proxy.resets import Probe, Resets
 from proxy.rounds import Rounds
 from proxy.ruleset import Ruleset
+from proxy.served import Served
 from proxy.surroundings import Surroundings
 from proxy.sync import NO_SERVICES, NODE, RESYNC, Syncer
 from proxy.trouble import Trouble

@@ -6,7 +6,7 @@ go first, then chains and rules change, then elements come.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,6 +24,9 @@ from dataplane.nft.objects import (
     Rule,
 )
 from proxy import layout
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 Rules = tuple[tuple[Expression, ...], ...]
 
@@ -51,12 +54,44 @@ class State(msgspec.Struct):
     def has_node_ports(self) -> bool:
         return layout.SERVED_NODE_PORTS in self.elements
 
+    @property
+    def size(self) -> int:
+        """How many elements and chains there are."""
+        return sum(map(len, self.elements.values())) + len(self.chains)
+
+    def share(self, wanted: "State") -> "State":
+        """What stands here in the places of another."""
+        shares = {
+            name: _common(held, wanted.elements[name])
+            for name, held in self.elements.items()
+            if name in wanted.elements
+        }
+        return State({name: held for name, held in shares.items() if held}, _common(self.chains, wanted.chains))
+
+    def without(self, others: Iterable["State"]) -> "State":
+        """What stands here in places that none of the others has."""
+        elements, chains = {name: dict(held) for name, held in self.elements.items()}, dict(self.chains)
+        for other in others:
+            for name, wanted in other.elements.items():
+                _remove(elements.get(name, {}), wanted)
+            _remove(chains, other.chains)
+        return State({name: held for name, held in elements.items() if held}, chains)
+
     def entries(self) -> Iterator[tuple[str, Element]]:
         """Every element with the name of its set."""
         return ((set_name, element) for set_name, elements in self.elements.items() for element in elements.values())
 
 
 _NOTHING: Final[Mapping[bytes, Element]] = {}
+
+
+def _common(held: Mapping[K, V], keys: Iterable[K]) -> dict[K, V]:
+    return {key: held[key] for key in keys if key in held}
+
+
+def _remove(held: dict[K, V], keys: Iterable[K]) -> None:
+    for key in keys:
+        held.pop(key, None)
 
 
 def empty() -> State:

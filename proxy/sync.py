@@ -21,9 +21,10 @@ from proxy import leftovers, restart
 from proxy import state as states
 from proxy.cluster_ips import ClusterIPs
 from proxy.model import InvalidService, ServiceName
-from proxy.planning import NOT_SERVED, Draft, Planner, Served
+from proxy.planning import Planner
 from proxy.restart import Found
 from proxy.ruleset import Ruleset
+from proxy.served import NOT_SERVED, Draft, Served
 from proxy.state import State
 from proxy.writer import Writer
 
@@ -220,7 +221,7 @@ class Syncer:
                 failures[draft.name] = error
                 drafts[index] = self._withdrawn(draft)
         # What goes makes room for what comes, should the round be halved between them.
-        return sorted(drafts, key=lambda draft: bool(draft.new.state.elements)), failures
+        return sorted(drafts, key=lambda draft: not draft.new.is_empty), failures
 
     def _draft(self, name: ServiceName, found: State | None) -> Draft | None:
         """None for what is not served and was not."""
@@ -279,7 +280,7 @@ class Syncer:
         self._remember(draft.name, draft.old)
 
     def _remember(self, name: ServiceName, served: Served) -> None:
-        if (served.state.elements or served.assignments) and name not in NO_SERVICES:
+        if (served.assignments or not served.is_empty) and name not in NO_SERVICES:
             self._served[name] = served
         else:
             self._served.pop(name, None)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from proxy.model import ServiceName, ServicePortName, Target
-from proxy.planning import Served
+from proxy.served import Served
 
 
 class Owner(NamedTuple):

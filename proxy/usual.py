@@ -5,7 +5,7 @@ not usual is None here, and drafted step by step: `model`, `topology`, `render`.
 tests/unit/test_proxy_usual.py holds one against the other.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -104,31 +104,50 @@ def _add(
 
 def render(port: UsualPort, assignment: Assignment) -> State:
     """The share of the table that this Service needs."""
+    return State(
+        {
+            set_name: {element.key: element for element in elements}
+            for set_name, elements in _elements(port, assignment)
+        },
+        _chains(port, assignment),
+    )
+
+
+def size(port: UsualPort, assignment: Assignment) -> int:
+    """How many elements and chains that is."""
+    turns = 0 if assignment.first is None else 1 + len(assignment.places)
+    return 2 + turns + len(assignment.members) + len(port.local)
+
+
+def stands_in(found: State, port: UsualPort, assignment: Assignment) -> bool:
+    """Whether a table has all of it, just like that."""
+    for set_name, elements in _elements(port, assignment):
+        held = found.elements.get(set_name)
+        if held is None or any(held.get(element.key) != element for element in elements):
+            return False
+    return all(found.chains.get(name) == content for name, content in _chains(port, assignment).items())
+
+
+def _elements(port: UsualPort, assignment: Assignment) -> Iterator[tuple[str, list[Element]]]:
+    """By the set they are in."""
     comment, frontend, members = fit_comment(str(port.name)), port.frontend, assignment.members
     marks = [values.mark(member.id) for member in members]
-    state = State({}, {})
-    state.add(layout.CLUSTER_IPS, Element(port.cluster_ip, comment=fit_comment(str(port.name.service))))
+    yield layout.CLUSTER_IPS, [Element(port.cluster_ip, None, fit_comment(str(port.name.service)))]
     if assignment.first is None:
-        state.add(layout.SINGLE_ENDPOINT, Element(frontend, marks[0], comment))
+        yield layout.SINGLE_ENDPOINT, [Element(frontend, marks[0], comment)]
     else:
-        _add_turns(state, port, assignment, comment)
-    state.elements[layout.ENDPOINTS] = {
-        mark: Element(mark, layout.target_value(member.target), comment)
-        for mark, member in zip(marks, members, strict=True)
-    }
+        yield layout.SERVICES, [Element(frontend, Verdict("goto", layout.chain_name(port.name)), comment)]
+    if assignment.first is not None and (places := assignment.places):
+        yield layout.RING, [Element(values.mark(place), values.mark(id_)) for place, id_ in places]
+    ends = list(zip(marks, members, strict=True))
+    yield layout.ENDPOINTS, [Element(mark, layout.target_value(member.target), comment) for mark, member in ends]
     if port.local:
-        keys = [
-            layout.hairpin_key(mark, member.target)
-            for mark, member in zip(marks, members, strict=True)
-            if member.target in port.local
-        ]
-        state.elements[layout.HAIRPIN] = {key: Element(key, comment=comment) for key in keys}
-    return state
+        here = [(mark, member.target) for mark, member in ends if member.target in port.local]
+        yield layout.HAIRPIN, [Element(layout.hairpin_key(mark, target), None, comment) for mark, target in here]
 
 
-def _add_turns(state: State, port: UsualPort, assignment: Assignment, comment: str) -> None:
-    chain, frontend = layout.chain_name(port.name), port.frontend
-    turn = expressions.ct_mark_set_numgen(len(assignment.members), assignment.positions.start)
-    state.chains[chain] = ChainContent((turn, _PICK), comment)
-    state.add(layout.SERVICES, Element(frontend, Verdict("goto", chain), comment))
-    state.add(layout.RING, *[Element(values.mark(place), values.mark(id_)) for place, id_ in assignment.places])
+def _chains(port: UsualPort, assignment: Assignment) -> dict[str, ChainContent]:
+    if assignment.first is None:
+        return {}
+    turn = expressions.ct_mark_set_numgen(len(assignment.members), assignment.first)
+    return {layout.chain_name(port.name): ChainContent((turn, _PICK), fit_comment(str(port.name)))}

@@ -20,9 +20,9 @@ from dataplane.nft.objects import AddChain, AddElements, Element, FlushChain, Op
 from proxy import layout, text
 from proxy import state as states
 from proxy.here import Here
-from proxy.planning import Draft
 from proxy.restart import Found
 from proxy.ruleset import NodeText, Ruleset
+from proxy.served import Draft
 from proxy.stale_chains import StaleChains
 from proxy.state import State, Steps
 
@@ -86,7 +86,7 @@ class Writer:
         if _has_node_ports(drafts):
             self._expect_node_ports()
         self._ensure_node()
-        changes = [draft for draft in drafts if draft.old.state is not draft.new.state]
+        changes = [draft for draft in drafts if draft.old is not draft.new]
         old = states.union(draft.old.state for draft in changes)
         new = states.union(draft.new.state for draft in changes)
         operations = states.diff(old, new, self._handles(old, new))
@@ -237,4 +237,4 @@ def _timeouts(drafts: Iterable[Draft]) -> frozenset[int]:
 
 
 def _has_node_ports(drafts: Iterable[Draft]) -> bool:
-    return any(draft.new.state.has_node_ports for draft in drafts)
+    return any(draft.new.has_node_ports for draft in drafts)

@@ -10,8 +10,9 @@ from proxy import state as states
 from proxy.cluster_ips import ClusterIPs
 from proxy.here import Here
 from proxy.model import Endpoint, Family, InvalidService, ServiceName, ServicePort
-from proxy.planning import NOT_SERVED, Draft, Planner, Source
+from proxy.planning import Planner, Source
 from proxy.ruleset import NodeText, Ruleset
+from proxy.served import NOT_SERVED, Draft
 from proxy.state import State
 from proxy.tracing import parsing
 from proxy.tracing.packet import Host

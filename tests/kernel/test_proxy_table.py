@@ -16,7 +16,8 @@ from dataplane.nft.linux import LinuxNft
 from kube.control import SyncFailed
 from proxy import layout, text
 from proxy import state as states
-from proxy.planning import NOT_SERVED, Planner
+from proxy.planning import Planner
+from proxy.served import NOT_SERVED
 from proxy.writer import STAND_IN
 from tests import service_node
 from tests.namespaces import namespace

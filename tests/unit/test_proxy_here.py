@@ -8,7 +8,8 @@ from kube import objects
 from proxy import here, model
 from proxy.configuration import DetectLocal, KubeProxyConfiguration, Nftables
 from proxy.here import Settings, look
-from proxy.planning import NOT_SERVED, Planner
+from proxy.planning import Planner
+from proxy.served import NOT_SERVED
 from tests.services import RULESET, World, endpoint_slice, service
 
 ADDRESSES = [("Hostname", "n"), ("ExternalIP", "198.51.100.1"), ("InternalIP", "192.0.2.1"), ("InternalIP", "fd00::1")]

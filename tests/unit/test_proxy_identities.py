@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from proxy.identities import NOBODY, Assignment, Identities, Member, Numbers, NumbersExhausted, Ring, rotated
 from proxy.model import InvalidService, Target
-from proxy.planning import NOT_SERVED, Planner
+from proxy.planning import Planner
+from proxy.served import NOT_SERVED
 from tests.services import World, endpoint_slice, named, service
 
 IDS, SHARE = range(100, 200), 10

@@ -13,8 +13,9 @@ from dataplane.nft.objects import Element, Family, InvalidComment, InvalidName, 
 from proxy import layout, text
 from proxy import state as states
 from proxy.model import ServiceName, ServicePortName
-from proxy.planning import NOT_SERVED, Planner
+from proxy.planning import Planner
 from proxy.ruleset import Ruleset
+from proxy.served import NOT_SERVED
 from tests.services import RULESET, World, endpoint, endpoint_slice, service
 
 GOLDEN = Path(__file__).with_name("golden") / "proxy_services.nft"
