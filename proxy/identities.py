@@ -157,9 +157,7 @@ class Identities:
         """
         newcomers = dict.fromkeys([target for target in targets if target not in known])
         if not known and 0 < len(newcomers) < self._size:
-            first = self._new_share() * self._size + 1
-            self._next[first // self._size - self._first_share] = len(newcomers)
-            return dict(zip(newcomers, range(first, first + len(newcomers)), strict=True))
+            return dict(zip(newcomers, self._first_ids(len(newcomers)), strict=True))
         return {**known, **dict(zip(newcomers, self._free(frozenset(known.values())), strict=False))}
 
     def assign(
@@ -180,13 +178,22 @@ class Identities:
             return Assignment(members, members[0].id, by_id=True)
         return Assignment(members, self._positions.take(len(members)))
 
+    def begin(self, targets: Sequence[Target], *, ring: Ring) -> Assignment:
+        """The first assignment of a Service port, to targets that are each there once: `identify` and `assign` at once."""
+        if ring is Ring.OWN or not 0 < len(targets) < self._size:
+            return self.assign(NOBODY, self.identify({}, targets), targets, ring=ring)
+        ids = self._first_ids(len(targets))
+        members = tuple([Member(target, id_) for target, id_ in zip(targets, ids, strict=True)])
+        return Assignment(members) if ring is Ring.NONE else Assignment(members, ids.start, by_id=True)
+
     def adopt(self, found: Mapping[K, Assignment]) -> dict[K, Assignment]:
         """Take over what an earlier run left in the kernel for one Service port, as far as nobody else has it.
 
         All that stands in the kernel must have been skipped before.
         """
-        targets = {member.id: member.target for assignment in found.values() for member in assignment.members}
-        are_one = all(targets[member.id] == member.target for each in found.values() for member in each.members)
+        members = [member for assignment in found.values() for member in assignment.members]
+        targets = {member.id: member.target for member in members}
+        are_one = len(targets) == len(members) or all(targets[member.id] == member.target for member in members)
         is_sound = (
             are_one and len(set(targets.values())) == len(targets) and 0 not in {id_ % self._size for id_ in targets}
         )
@@ -236,6 +243,12 @@ class Identities:
         yield from sorted({number // self._size for number in used})
         while True:
             yield self._new_share()
+
+    def _first_ids(self, count: int) -> range:
+        """The first of a new share."""
+        share = self._new_share()
+        self._next[share - self._first_share] = count
+        return range(share * self._size + 1, share * self._size + 1 + count)
 
     def _new_share(self) -> int:
         share = self._shares.take()

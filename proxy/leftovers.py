@@ -18,7 +18,7 @@ def against(found: State, drafts: Sequence[Draft], leftovers: ServiceName) -> li
     there = found.size
     claimed = 0
     for draft in drafts:
-        if there and draft.new.stands_in(found):
+        if draft.stands or (there and draft.new.stands_in(found)):
             rebased.append(_standing(draft))
             claimed += draft.new.size
         else:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from dataplane.nft import values
 from kube import objects
-from proxy import layout, model, render, restart, served, topology, turns, usual
+from proxy import layout, model, render, restart, topology, turns, usual
 from proxy.here import Here
 from proxy.identities import NOBODY, Assignment, Identities, NumbersExhausted, Ring, rotated
 from proxy.model import (
@@ -28,7 +28,7 @@ from proxy.model import (
     Target,
 )
 from proxy.render import PortPlan
-from proxy.served import NOT_SERVED, AnyServed, AssignmentName, Draft, Served
+from proxy.served import NOT_SERVED, AnyServed, AssignmentName, Draft, Served, UsualServed
 from proxy.state import State
 from proxy.usual import UsualPort
 
@@ -98,13 +98,19 @@ class Planner:
     def _draft_usual(self, name: ServiceName, port: UsualPort, old: Served, found: State | None) -> Draft:
         which = AssignmentName(port.name, Scope.CLUSTER)
         if found is not None and which not in old.assignments:
-            taken_over = self._identities.adopt({which: restart.taken_over(found, port.frontend)})
+            standing = usual.standing(found, port)
+            taken_over = self._identities.adopt({which: standing or restart.taken_over(found, port.frontend)})
+            if standing is not None and taken_over[which] is standing:
+                new = UsualServed(port, standing)
+                return Draft(name=name, old=new, new=new, stands=True)
             old = AnyServed(state=old.state, assignments=taken_over, timeouts=old.timeouts)
         assignment = old.assignments.get(which, NOBODY)
-        if not assignment.stands_for(port.targets, ring=port.ring):
+        if not old.assignments:
+            assignment = self._begin(port)
+        elif not assignment.stands_for(port.targets, ring=port.ring):
             order = {Scope.CLUSTER: (port.targets, port.ring)}
             assignment = self._assign(port.name, order, old.assignments)[Scope.CLUSTER]
-        return Draft(name=name, old=old, new=served.usually(port, assignment))
+        return Draft(name=name, old=old, new=UsualServed(port, assignment))
 
     def settle(self, draft: Draft, *, accepted: bool) -> None:
         """Give back the numbers that only the losing side of a draft has."""
@@ -142,6 +148,16 @@ class Planner:
             allowed_sources=_allowed_sources(port, self.here.addresses),
         )
 
+    def _begin(self, port: UsualPort) -> Assignment:
+        try:
+            return self._identities.begin(rotated(port.targets, self._start(port.name)), ring=port.ring)
+        except NumbersExhausted as error:
+            raise _without_numbers(port.name, error) from error
+
+    def _start(self, port: ServicePortName) -> int:
+        """Who comes first; else the first client of every node would go to the same endpoint."""
+        return zlib.crc32(f"{self._node} {port}".encode())
+
     def _assign(
         self,
         port: ServicePortName,
@@ -154,16 +170,19 @@ class Planner:
         """
         old = {scope: known.get(AssignmentName(port, scope), NOBODY) for scope in _SCOPES} if known else _UNKNOWN
         given = {member.target: member.id for assignment in old.values() for member in assignment.members}
-        # Else the first client of every node would go to the same endpoint.
-        start = zlib.crc32(f"{self._node} {port}".encode())
+        start = self._start(port)
         turns = {scope: (rotated(order, start), ring) for scope, (order, ring) in orders.items()}
         try:
             ids = self._identities.identify(given, itertools.chain(*[order for order, _ in turns.values()]))
         except NumbersExhausted as error:
-            raise InvalidService(port.service, "spec.ports", port.port, str(error)) from error
+            raise _without_numbers(port, error) from error
         return {
             scope: self._identities.assign(old[scope], ids, order, ring=ring) for scope, (order, ring) in turns.items()
         }
+
+
+def _without_numbers(port: ServicePortName, error: NumbersExhausted) -> InvalidService:
+    return InvalidService(port.service, "spec.ports", port.port, str(error))
 
 
 def _allowed_sources(port: ServicePort, addresses: Iterable[Address]) -> tuple[Network, ...] | None:

@@ -74,6 +74,12 @@ class Served(Protocol):
     def stands_in(self, found: State) -> bool:
         """Whether a table has all of it, just like that."""
 
+    def made(self) -> "Served":
+        """The same, with its share of the table made already."""
+
+    def remembered(self) -> "Served":
+        """The same, as long as nobody needs its share of the table."""
+
 
 class AnyServed(msgspec.Struct, frozen=True, kw_only=True):
     """Any Service, by its share of the table."""
@@ -106,17 +112,23 @@ class AnyServed(msgspec.Struct, frozen=True, kw_only=True):
     def stands_in(self, found: State) -> bool:
         return self.state == found.share(self.state)
 
+    def made(self) -> Served:
+        return self
+
+    def remembered(self) -> Served:
+        return self
+
 
 class UsualServed(msgspec.Struct, frozen=True, gc=False):
-    """A usual Service. `kept` is its share of the table where that is large."""
+    """A usual Service, with its share of the table where that is made."""
 
     port: UsualPort
     assignment: Assignment
-    kept: State | None
+    share: State | None = None
 
     @property
     def state(self) -> State:
-        return self.kept or usual.render(self.port, self.assignment)
+        return self.share or usual.render(self.port, self.assignment)
 
     @property
     def assignments(self) -> Mapping[AssignmentName, Assignment]:
@@ -143,19 +155,25 @@ class UsualServed(msgspec.Struct, frozen=True, gc=False):
         return frozenset((Claim(_CLUSTER_IP, self.port.cluster_ip), Claim(_FRONTEND, self.port.frontend)))
 
     def stands_in(self, found: State) -> bool:
-        return usual.stands_in(found, self.port, self.assignment)
+        return usual.standing(found, self.port) == self.assignment
 
+    def made(self) -> "UsualServed":
+        return self if self.share else UsualServed(self.port, self.assignment, self.state)
 
-def usually(port: UsualPort, assignment: Assignment) -> UsualServed:
-    return UsualServed(port, assignment, usual.render(port, assignment) if len(assignment.members) > _LARGE else None)
+    def remembered(self) -> "UsualServed":
+        is_large = len(self.assignment.members) > _LARGE
+        if is_large is (self.share is not None):
+            return self
+        return self.made() if is_large else UsualServed(self.port, self.assignment)
 
 
 NOT_SERVED: Final[Served] = AnyServed(state=states.empty())
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A Service's share as it is and as it should be."""
+    """A Service's share as it is and as it should be. `stands` if that is how a table that was read back has it."""
 
     name: ServiceName
     old: Served
     new: Served
+    stands: bool = False

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
+import msgspec
 import structlog
 
 from dataplane.errors import DataplaneError
@@ -152,7 +153,7 @@ class Syncer:
     def _fill(self, names: frozenset[ServiceName]) -> Failures:
         """Make the table anew, in transactions of limited size; what the cluster itself rests on comes first.
 
-        While the kernel has one portion, the next is drafted. Both touch only what is theirs: drafts have names, numbers
+        While the kernel has one portion, the next is drafted and made. Both touch only what is theirs: drafts have names, numbers
         and claims of their own, and what the kernel refuses goes back to where it came from.
         """
         self._writer.begin()
@@ -161,8 +162,9 @@ class Syncer:
             written: Future[Failures] | None = None
             for some in _portions(self._in_turn(names)):
                 drafts, unclaimed = self._drafts(some, found=None)
+                made = [msgspec.structs.replace(draft, new=draft.new.made()) for draft in drafts]
                 failures |= unclaimed | (written.result() if written else {})
-                written = kernel.submit(self._write_against, states.empty(), drafts)
+                written = kernel.submit(self._write_against, states.empty(), made)
             failures |= written.result() if written else {}
         for some in _portions(sorted(self._served.keys() - names)):
             failures |= self._write_against(states.empty(), self._as_they_are(some))
@@ -281,7 +283,7 @@ class Syncer:
 
     def _remember(self, name: ServiceName, served: Served) -> None:
         if (served.assignments or not served.is_empty) and name not in NO_SERVICES:
-            self._served[name] = served
+            self._served[name] = served.remembered()
         else:
             self._served.pop(name, None)
 

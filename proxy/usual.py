@@ -11,11 +11,12 @@ from typing import Final
 import msgspec
 
 from dataplane.nft import expressions, values
+from dataplane.nft.expressions import NumgenIncrement
 from dataplane.nft.objects import Element, fit_comment
 from dataplane.nft.values import Verdict
 from kube import objects
-from proxy import addresses, layout, model
-from proxy.identities import Assignment, Ring
+from proxy import addresses, layout, model, restart
+from proxy.identities import Assignment, Member, Ring
 from proxy.model import Family, ServiceName, ServicePortName, Target
 from proxy.state import ChainContent, State
 
@@ -119,13 +120,50 @@ def size(port: UsualPort, assignment: Assignment) -> int:
     return 2 + turns + len(assignment.members) + len(port.local)
 
 
-def stands_in(found: State, port: UsualPort, assignment: Assignment) -> bool:
-    """Whether a table has all of it, just like that."""
-    for set_name, elements in _elements(port, assignment):
-        held = found.elements.get(set_name)
-        if held is None or any(held.get(element.key) != element for element in elements):
-            return False
-    return all(found.chains.get(name) == content for name, content in _chains(port, assignment).items())
+def standing(found: State, port: UsualPort) -> Assignment | None:
+    """Its endpoints, ids and turns as a table has them, if that has all of it just as `render` would make it for these."""
+    comment = fit_comment(str(port.name))
+    cluster_ip = Element(port.cluster_ip, None, fit_comment(str(port.name.service)))
+    if found.find(layout.CLUSTER_IPS, port.cluster_ip) != cluster_ip:
+        return None
+    assignment = _led_to(found, port, comment)
+    if assignment is None:
+        return None
+    hairpins = _hairpins(port, assignment, comment) if port.local else ()
+    asides = [(layout.HAIRPIN, each) for each in hairpins] + [(layout.RING, each) for each in _ring(assignment)]
+    return assignment if all(found.find(name, each.key) == each for name, each in asides) else None
+
+
+def _led_to(found: State, port: UsualPort, comment: str) -> Assignment | None:
+    frontend = port.frontend
+    if port.ring is Ring.NONE:
+        lead = found.find(layout.SINGLE_ENDPOINT, frontend)
+        return _assignment(found, port, comment, (lead.value,), None) if lead and lead.comment == comment else None
+    chain = layout.chain_name(port.name)
+    lead, content = found.find(layout.SERVICES, frontend), found.chains.get(chain)
+    if content is None or lead != Element(frontend, Verdict("goto", chain), comment):
+        return None
+    first = content.rules[0][0].offset if content.rules and isinstance(content.rules[0][0], NumgenIncrement) else 0
+    if content != _content(len(port.targets), first, comment):
+        return None
+    return _assignment(found, port, comment, restart.standing_at(found, range(first, first + len(port.targets))), first)
+
+
+def _assignment(
+    found: State, port: UsualPort, comment: str, marks: Iterable[bytes | Verdict | None], first: int | None
+) -> Assignment | None:
+    endpoints = found.elements.get(layout.ENDPOINTS, {})
+    wanted = {layout.target_value(target): target for target in port.targets}
+    members: list[Member] = []
+    for mark in marks:
+        element = endpoints.get(mark) if isinstance(mark, bytes) else None
+        if element is None or element.comment != comment or not isinstance(element.value, bytes):
+            return None
+        target = wanted.pop(element.value, None)
+        if target is None:
+            return None
+        members.append(Member(target, values.mark_number(element.key)))
+    return Assignment(tuple(members), first, first is not None and first in layout.ENDPOINT_IDS)
 
 
 def _elements(port: UsualPort, assignment: Assignment) -> Iterator[tuple[str, list[Element]]]:
@@ -137,17 +175,36 @@ def _elements(port: UsualPort, assignment: Assignment) -> Iterator[tuple[str, li
         yield layout.SINGLE_ENDPOINT, [Element(frontend, marks[0], comment)]
     else:
         yield layout.SERVICES, [Element(frontend, Verdict("goto", layout.chain_name(port.name)), comment)]
-    if assignment.first is not None and (places := assignment.places):
-        yield layout.RING, [Element(values.mark(place), values.mark(id_)) for place, id_ in places]
-    ends = list(zip(marks, members, strict=True))
-    yield layout.ENDPOINTS, [Element(mark, layout.target_value(member.target), comment) for mark, member in ends]
+    if ring := _ring(assignment):
+        yield layout.RING, ring
+    yield (
+        layout.ENDPOINTS,
+        [
+            Element(mark, layout.target_value(member.target), comment)
+            for mark, member in zip(marks, members, strict=True)
+        ],
+    )
     if port.local:
-        here = [(mark, member.target) for mark, member in ends if member.target in port.local]
-        yield layout.HAIRPIN, [Element(layout.hairpin_key(mark, target), None, comment) for mark, target in here]
+        yield layout.HAIRPIN, _hairpins(port, assignment, comment)
+
+
+def _ring(assignment: Assignment) -> list[Element]:
+    if assignment.first is None:
+        return []
+    return [Element(values.mark(place), values.mark(id_)) for place, id_ in assignment.places]
+
+
+def _hairpins(port: UsualPort, assignment: Assignment, comment: str) -> list[Element]:
+    here = [member for member in assignment.members if member.target in port.local]
+    return [Element(layout.hairpin_key(values.mark(member.id), member.target), None, comment) for member in here]
 
 
 def _chains(port: UsualPort, assignment: Assignment) -> dict[str, ChainContent]:
     if assignment.first is None:
         return {}
-    turn = expressions.ct_mark_set_numgen(len(assignment.members), assignment.first)
-    return {layout.chain_name(port.name): ChainContent((turn, _PICK), fit_comment(str(port.name)))}
+    content = _content(len(assignment.members), assignment.first, fit_comment(str(port.name)))
+    return {layout.chain_name(port.name): content}
+
+
+def _content(endpoints: int, first: int, comment: str) -> ChainContent:
+    return ChainContent((expressions.ct_mark_set_numgen(endpoints, first), _PICK), comment)

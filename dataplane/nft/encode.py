@@ -170,11 +170,12 @@ def _rule(rule: Rule) -> bytes:
 
 def _element(element: Element) -> bytes:
     key, value, text = element.key, element.value, element.comment
-    if type(value) is bytes and element.timeout is None and element.end is None and element.limit is None:
+    plain = b"" if value is None else value
+    if type(plain) is bytes and element.timeout is None and element.end is None and element.limit is None:
         # Nearly all of them, and therefore without a step that could be taken once for all of their length.
         explained = comment(wire.NFTA_SET_ELEM_USERDATA, text) if text else b""
-        before, between, after = _frame(len(key), len(value), len(explained))
-        return b"".join((before, key, between, value, after, explained))
+        before, between, after = _frame(len(key), None if value is None else len(plain), len(explained))
+        return b"".join((before, key, between, plain, after, explained))
     body = _data_header(wire.NFTA_SET_ELEM_KEY, len(key)) + key + PADDING[len(key) & 3]
     if element.end is not None:
         body += attribute(wire.NFTA_SET_ELEM_KEY_END, attribute(wire.NFTA_DATA_VALUE, element.end))
@@ -213,12 +214,13 @@ def _element_key(element: Element) -> bytes:
 
 
 @cache
-def _frame(key_length: int, value_length: int, comment_length: int) -> tuple[bytes, bytes, bytes]:
-    """What stands before the key of an element, between key and value, and between value and comment."""
-    key = _data_header(wire.NFTA_SET_ELEM_KEY, key_length)
-    between = PADDING[key_length & 3] + _data_header(wire.NFTA_SET_ELEM_DATA, value_length)
-    after = PADDING[value_length & 3]
-    length = 4 + len(key) + key_length + len(between) + value_length + len(after) + comment_length
+def _frame(key_length: int, value_length: int | None, comment_length: int) -> tuple[bytes, bytes, bytes]:
+    """What stands before the key of an element, between key and value, if it has one, and between value and comment."""
+    key, between, after = _data_header(wire.NFTA_SET_ELEM_KEY, key_length), PADDING[key_length & 3], b""
+    if value_length is not None:
+        between += _data_header(wire.NFTA_SET_ELEM_DATA, value_length)
+        after = PADDING[value_length & 3]
+    length = 4 + len(key) + key_length + len(between) + (value_length or 0) + len(after) + comment_length
     return ATTRIBUTE.pack(length, wire.NFTA_LIST_ELEM) + key, between, after
 
 

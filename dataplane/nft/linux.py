@@ -202,7 +202,8 @@ class LinuxNft:
         messages = self._line.socket.dump(question, sequence, request)
         # The kernel filters by family, and not every kind of object by table too.
         found = (decode.fields(message) for message in messages if message.family == self.table.family)
-        return [fields for fields in found if decode.table_name(fields) == self.table.name]
+        name = wire.text(self.table.name)
+        return [fields for fields in found if fields.get(wire.NFTA_TABLE_NAME) == name]
 
     def _refusal(self, batch: encode.Batch, answers: list[decode.Answer]) -> errors.DataplaneError:
         request = f"commit to table {self.table}"

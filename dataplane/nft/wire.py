@@ -111,8 +111,13 @@ def attribute(kind: int, payload: bytes) -> bytes:
     return ATTRIBUTE.pack(length + 4, kind) + payload + PADDING[length & 3]
 
 
-def string(kind: int, text: str) -> bytes:
-    return attribute(kind, text.encode() + b"\0")
+def text(string: str) -> bytes:
+    """A string as attributes hold it."""
+    return string.encode() + b"\0"
+
+
+def string(kind: int, string: str) -> bytes:
+    return attribute(kind, text(string))
 
 
 def u32(kind: int, number: int) -> bytes:
