@@ -186,6 +186,19 @@ class Identities:
         members = tuple([Member(target, id_) for target, id_ in zip(targets, ids, strict=True)])
         return Assignment(members) if ring is Ring.NONE else Assignment(members, ids.start, by_id=True)
 
+    def adopt_whole(self, found: Assignment) -> bool:
+        """Take over one assignment, in which each id and target is there once. False, and nothing taken, if that cannot be.
+
+        All that stands in the kernel must have been skipped before.
+        """
+        shares = self._shares_of([found])
+        if any(member.id % self._size == 0 for member in found.members) or not self._shares.claim(tuple(shares)):
+            return False
+        if found.by_id or self._positions.claim(found.positions):
+            return True
+        self._shares.give_back(shares)
+        return False
+
     def adopt(self, found: Mapping[K, Assignment]) -> dict[K, Assignment]:
         """Take over what an earlier run left in the kernel for one Service port, as far as nobody else has it.
 

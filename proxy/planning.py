@@ -99,10 +99,10 @@ class Planner:
         which = AssignmentName(port.name, Scope.CLUSTER)
         if found is not None and which not in old.assignments:
             standing = usual.standing(found, port)
-            taken_over = self._identities.adopt({which: standing or restart.taken_over(found, port.frontend)})
-            if standing is not None and taken_over[which] is standing:
+            if standing is not None and self._identities.adopt_whole(standing):
                 new = UsualServed(port, standing)
                 return Draft(name=name, old=new, new=new, stands=True)
+            taken_over = self._identities.adopt({which: restart.taken_over(found, port.frontend)})
             old = AnyServed(state=old.state, assignments=taken_over, timeouts=old.timeouts)
         assignment = old.assignments.get(which, NOBODY)
         if not old.assignments:

@@ -146,7 +146,15 @@ _SHAPES = (
     SetShape(layout.HAIRPIN, 8),
 )
 _CHAIN = re.compile(r"^\tchain (\S+) \{\n(.*?)^\t\}$", re.MULTILINE | re.DOTALL)
-_BASE_CHAINS = ("prerouting", "output", "postrouting", "stray-prerouting", *layout.LOCALHOST_CHAINS)
+_BASE_CHAINS = (
+    "prerouting",
+    "output",
+    "postrouting",
+    "unserved-prerouting",
+    "unserved-output",
+    "stray-prerouting",
+    *layout.LOCALHOST_CHAINS,
+)
 _NODE = re.compile(r'comment "(node [0-9a-f]+)"')
 _STATIC = (Other("static", b""),)
 

@@ -108,7 +108,7 @@ class LinuxNft:
 
         def read() -> tuple[Element, ...] | None:
             found = self._dump(wire.NFT_MSG_GETSETELEM, request, which)
-            elements = tuple(element for fields in found for element in decode.elements(fields))
+            elements = tuple(decode.elements(found))
             # A dump goes on by position. While the hash table grows (for some time after many elements were added)
             # positions move, and for each element seen twice another one is missed.
             return elements if len({element.key for element in elements}) == len(elements) else None
@@ -121,7 +121,7 @@ class LinuxNft:
             found = self._ask(wire.NFT_MSG_GETSETELEM, request, encode.key_of(set_name, key))
         except errors.NotFound:
             return None
-        return next(decode.elements(decode.fields(found)), None)
+        return next(decode.elements([decode.fields(found)]), None)
 
     def counters(self, set_name: str) -> Mapping[bytes, Passed]:
         request = f"read counters of set {set_name} in table {self.table}"

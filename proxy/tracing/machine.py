@@ -136,6 +136,7 @@ class _Journey:
                 except _Ended as ended:
                     if ended.fate is not None:
                         raise
+                    with_nat &= not hook.is_nat  # nf_nat_inet_fn: translated once, a packet meets no more of them
 
     def _run(self, name: str) -> None:
         """Run a chain to its end; a verdict that ends more than it is raised."""

@@ -7,6 +7,7 @@ endpoints answer on 9090 and nothing is sent unless a test does.
 import concurrent.futures
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -255,6 +256,16 @@ def test_a_stray_packet_to_a_service_whose_endpoints_are_gone_resets_no_connecti
     connection = connect(client, "a", to)
     serve(node)
     send(node, client, stray(connection.client, connection.client.getsockname(), to))
+
+    assert connection.works()
+
+
+def test_a_stray_packet_to_a_deleted_service_resets_no_connection(node, connect):
+    node.look(service_cidrs=(ip_network("10.96.0.0/16"),))
+    serve(node, A)
+    connection = connect("client")
+    node.sync(node.world.remove(named("web")))
+    send(node, "client", stray(connection.client, connection.client.getsockname(), (WEB, 80)))
 
     assert connection.works()
 

@@ -4,8 +4,11 @@ The node, its pods and the clients are those of tests/service_node.py. Service `
 `a` on this node and `remote` on another.
 """
 
+import fcntl
 import json
 import socket
+import struct
+import termios
 import threading
 from collections.abc import Iterator
 
@@ -19,6 +22,7 @@ from tests import service_node
 from tests.address_plan import IPV4, IPV6
 from tests.service_node import PATIENT, ServiceNode, ask, ask_udp
 from tests.services import endpoint, endpoint_slice, service
+from tests.waiting import eventually
 
 PORTS = [(80, "http", "TCP", 30080), (53, "dns", "UDP", 30053)]
 TARGETS = [(8080, "http"), (8080, "dns", "UDP")]
@@ -161,19 +165,36 @@ def test_it_can_be_switched_off_and_on(node):
     assert node.ask("node", node.plan.loopback, 30080)
 
 
-def test_a_connection_goes_on_when_its_service_is_gone(node):
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["", "and the proxy restarted"])
+def test_a_connection_goes_on_when_its_service_is_gone(node, is_restarted):
     put(node)
 
-    def converse() -> bytes:
+    def converse() -> None:
         with socket.create_connection((node.plan.loopback, 30080), timeout=PATIENT) as opened:
             opened.recv(100)
             node.world.remove(("default", "web"))
             node.sync(("default", "web"))
+            if is_restarted:
+                node.restart()
             opened.sendall(b"still here")
-            opened.shutdown(socket.SHUT_WR)
-            return opened.getpeername()[0].encode()
+            eventually(lambda: not unacknowledged(opened))
 
-    assert node.inside("node", converse)
+    node.inside("node", converse)
+
+
+def unacknowledged(connection: socket.socket) -> int:
+    """How many bytes the other end has not confirmed."""
+    (count,) = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))
+    return count
+
+
+def test_rules_for_localhost_come_with_the_first_node_port(four):
+    with service_node.service_node(IPV4) as bare:
+        bare.put(service("web", bare.plan.service_ip(10)), endpoint_slice("web", [bare.plan.pods["a"]]))
+        assert bare.ask("node", bare.plan.service_ip(10))
+        assert layout.LOCALHOST_CHAINS.isdisjoint(chain.name for chain in bare.nft.chains())
+
+    assert {chain.name for chain in four.nft.chains()} >= layout.LOCALHOST_CHAINS
 
 
 def test_any_loopback_address_of_ipv4_is_served(four):

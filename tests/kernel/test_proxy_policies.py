@@ -16,11 +16,19 @@ import pytest
 from kube import objects
 from tests import service_node
 from tests.packet_cases import ALL, EXTERNAL, LEAVING, PLACES
-from tests.service_node import GATEWAY, NODE, OUTSIDE, ServiceNode, ask_udp
+from tests.service_node import GATEWAY, NODE, OUTSIDE, PODS, ServiceNode, ask_udp
 from tests.services import endpoint_slice, service
 from tests.ways_in import BOTH_NODE, BOTH_OWN, meet, meet_everywhere, meets
 
 FOUR = PLACES["IPv4"]
+# As a hostPort: loaded after the proxy's table, at the same priority.
+OTHERS = f"""table ip others {{
+	chain prerouting {{
+		type nat hook prerouting priority dstnat;
+		tcp dport 30080 dnat to {PODS["a"]}:8080
+	}}
+}}
+"""
 CLUSTER_IP, BALANCER, web = FOUR.cluster_ip, FOUR.balancer, FOUR.web
 HERE, THERE = FOUR.a, FOUR.far
 
@@ -225,6 +233,17 @@ def test_other_ports_of_an_external_address_are_left_alone(node):
         assert meet(node, "client", "lb") == "refused"
     finally:
         node.pods["remote"].run("ip", "address", "delete", f"{BALANCER}/32", "dev", "lo")
+
+
+def test_what_another_table_translates_is_not_refused(node):
+    """Of all nat chains of a hook the first that translates counts; refusing comes after all of them."""
+    node.put(service(type="NodePort", ports=[(80, "http", "TCP", 30080)]), endpoint_slice("web", []))
+    assert node.is_refused_at_once("outside", NODE, 30080)
+    node.node.run("nft", "-f", "-", stdin=OTHERS)
+    try:
+        assert node.ask("outside", NODE, 30080).startswith("a ")
+    finally:
+        node.node.run("nft", "delete", "table", "ip", "others")
 
 
 def test_a_ping_to_a_cluster_ip_is_refused(node):
