@@ -265,9 +265,13 @@ def test_a_stray_packet_to_a_deleted_service_resets_no_connection(node, connect)
     serve(node, A)
     connection = connect("client")
     node.sync(node.world.remove(named("web")))
-    send(node, "client", stray(connection.client, connection.client.getsockname(), (WEB, 80)))
-
-    assert connection.works()
+    # Where the packet would go, somebody would answer it.
+    node.pods["remote"].run("ip", "address", "add", WEB, "dev", "lo")
+    try:
+        send(node, "client", stray(connection.client, connection.client.getsockname(), (WEB, 80)))
+        assert connection.works()
+    finally:
+        node.pods["remote"].run("ip", "address", "delete", f"{WEB}/32", "dev", "lo")
 
 
 @pytest.mark.parametrize(("sender", "receiver"), [("outside", "b"), ("b", "outside"), ("a", "outside")])

@@ -14,6 +14,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from kube import objects
+from proxy.sync import RESYNC
 from tests import service_node
 from tests.packet_cases import ALL, EXTERNAL, LEAVING, PLACES
 from tests.service_node import GATEWAY, NODE, OUTSIDE, PODS, ServiceNode, ask_udp
@@ -21,7 +22,7 @@ from tests.services import endpoint_slice, service
 from tests.ways_in import BOTH_NODE, BOTH_OWN, meet, meet_everywhere, meets
 
 FOUR = PLACES["IPv4"]
-# As a hostPort: loaded after the proxy's table, at the same priority.
+# As a hostPort.
 OTHERS = f"""table ip others {{
 	chain prerouting {{
 		type nat hook prerouting priority dstnat;
@@ -241,6 +242,9 @@ def test_what_another_table_translates_is_not_refused(node):
     assert node.is_refused_at_once("outside", NODE, 30080)
     node.node.run("nft", "-f", "-", stdin=OTHERS)
     try:
+        # Of two chains of one priority the later one is asked first.
+        node.nft.delete_table()
+        node.sync(RESYNC)
         assert node.ask("outside", NODE, 30080).startswith("a ")
     finally:
         node.node.run("nft", "delete", "table", "ip", "others")
