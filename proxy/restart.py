@@ -126,12 +126,12 @@ def _led_to(state: State, entry: Element) -> Assignment:
     if not isinstance(entry.value, Verdict):
         return _assignment(state, [entry.value], None)
     content = state.chains.get(entry.value.chain)
-    turn = _turn(content) if content else None
-    if turn is None:
+    its_turn = turn(content) if content else None
+    if its_turn is None:
         return NOBODY
     # One after the other: a rule of somebody else's may say billions.
-    places = range(turn.offset, turn.offset + turn.modulus)
-    return _assignment(state, standing_at(state, places), turn.offset)
+    places = range(its_turn.offset, its_turn.offset + its_turn.modulus)
+    return _assignment(state, standing_at(state, places), its_turn.offset)
 
 
 def standing_at(state: State, places: range) -> Iterator[bytes | Verdict | None]:
@@ -144,7 +144,8 @@ def standing_at(state: State, places: range) -> Iterator[bytes | Verdict | None]
         yield element.value if element else mark if by_id else None
 
 
-def _turn(content: ChainContent) -> NumgenIncrement | None:
+def turn(content: ChainContent) -> NumgenIncrement | None:
+    """How a chain takes turns."""
     expressions = (expression for rule in content.rules for expression in rule)
     return next((expression for expression in expressions if isinstance(expression, NumgenIncrement)), None)
 

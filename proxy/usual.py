@@ -11,7 +11,6 @@ from typing import Final
 import msgspec
 
 from dataplane.nft import expressions, values
-from dataplane.nft.expressions import NumgenIncrement
 from dataplane.nft.objects import Element, fit_comment
 from dataplane.nft.values import Verdict
 from kube import objects
@@ -143,10 +142,11 @@ def _led_to(found: State, port: UsualPort, comment: str) -> Assignment | None:
     lead, content = found.find(layout.SERVICES, frontend), found.chains.get(chain)
     if content is None or lead != Element(frontend, Verdict("goto", chain), comment):
         return None
-    first = content.rules[0][0].offset if content.rules and isinstance(content.rules[0][0], NumgenIncrement) else 0
-    if content != _content(len(port.targets), first, comment):
+    turn = restart.turn(content)
+    if turn is None or content != _content(len(port.targets), turn.offset, comment):
         return None
-    return _assignment(found, port, comment, restart.standing_at(found, range(first, first + len(port.targets))), first)
+    places = range(turn.offset, turn.offset + turn.modulus)
+    return _assignment(found, port, comment, restart.standing_at(found, places), turn.offset)
 
 
 def _assignment(

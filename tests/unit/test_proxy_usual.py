@@ -1,18 +1,24 @@
 """The usual Service in one go makes what the steps for all Services make, and leaves every other to them."""
 
+from collections.abc import Iterator
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataplane.nft.objects import Element
 from kube import objects
 from kube.objects import EndpointSlice, Service
 from proxy import layout, model, render, topology, turns, usual
+from proxy import state as states
 from proxy.identities import Assignment, Member, Ring
 from proxy.model import Scope
 from proxy.render import PortPlan
+from proxy.state import ChainContent, State
 
 NODE = "node1"
+FIRST_ID = layout.ENDPOINT_IDS.start + 1
 ADDRESSES = {
     "IPv4": ("10.244.0.2", "10.244.0.10", "10.244.1.9", "10.244.0.9"),
     "IPv6": ("fd00::2", "fd00::a", "fd00:0::b", "fd00::1:0"),
@@ -124,6 +130,37 @@ def test_a_usual_service_is_read_and_rendered_as_any_other(cluster, turn, by_id)
     assert (found.name, found.frontend, list(found.targets)) == (port.name, layout.frontend(port), order)
     assert found.ring == render.ring(port, Scope.CLUSTER, len(order))
     assert usual.render(found, assignment) == render.render([plan])
+
+
+@given(clusters(), st.integers(0, 3), st.booleans(), st.data())
+def test_a_usual_service_stands_in_a_table_that_has_all_of_it_and_in_no_other(cluster, turn, by_id, data):
+    family, service, its_slices = cluster
+    port = usual.read(service, its_slices, family=family, node=NODE)
+    if port is None:
+        return
+    members = [Member(target, FIRST_ID + index) for index, target in enumerate(port.targets)]
+    first = None if port.ring is Ring.NONE else FIRST_ID if by_id else 40
+    assignment = Assignment(tuple(members[turn:] + members[:turn]), first, by_id and first is not None)
+    state = usual.render(port, assignment)
+    others = State({layout.RING: {b"else": Element(b"else", b"1234")}}, {"svc-other": ChainContent(())})
+    damaged = data.draw(st.sampled_from(list(damages(state))))
+
+    assert usual.standing(states.union([others, state]), port) == assignment
+    assert usual.size(port, assignment) == state.size
+    assert usual.standing(damaged, port) != assignment
+
+
+def damages(state: State) -> Iterator[State]:
+    """It without each of its parts, and with each of them changed."""
+    for set_name, element in state.entries():
+        for instead in ({}, {element.key: msgspec.structs.replace(element, comment="another")}):
+            kept = {key: each for key, each in state.elements[set_name].items() if key != element.key}
+            yield State({**state.elements, set_name: kept | instead}, state.chains)
+    for name, content in state.chains.items():
+        yield State(state.elements, {})
+        yield State(state.elements, {name: msgspec.structs.replace(content, comment="another")})
+        yield State(state.elements, {name: msgspec.structs.replace(content, rules=content.rules[:1])})
+        yield State(state.elements, {name: msgspec.structs.replace(content, rules=((), *content.rules))})
 
 
 @pytest.mark.parametrize(
