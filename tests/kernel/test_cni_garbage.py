@@ -34,7 +34,10 @@ def collect(node: PluginNode, looks: int = 3) -> list[str]:
 
 def test_a_living_pod_keeps_its_lease_although_its_veth_was_renamed(node, make_namespace):
     answer = node.call("ADD", make_namespace("pod"))
-    node.namespace.run("ip", "link", "set", answer["interfaces"][1]["name"], "name", "renamed")
+    veth = answer["interfaces"][1]["name"]
+    # Before Linux 6.2 no link is renamed while it is up.
+    for change in ([veth, "down"], [veth, "name", "renamed"], ["renamed", "up"]):
+        node.namespace.run("ip", "link", "set", *change)
     assert collect(node) == []
     assert list(node.leased().values()) == ["10.244.1.2"]
 
