@@ -203,7 +203,7 @@ def test_drift_is_named(unattended):
     for command in (
         f"delete element ip podwire-proxy services {{ {front} }}",
         "add element ip podwire-proxy cluster-ips { 203.0.113.7 }",
-        "flush chain ip podwire-proxy firewall",
+        "flush chain ip podwire-proxy stray-prerouting",
     ):
         unattended.node.node.run("nft", command)
     drifts = {each["place"]: each for each in unattended.json("--live", PODS["client"], "web:80")["live"]["drift"]}
@@ -214,7 +214,7 @@ def test_drift_is_named(unattended):
     )
     assert drifts[f"services {front}"]["is"] == "nothing"
     assert drifts["cluster-ips 203.0.113.7"]["should"] == "nothing"
-    assert drifts["chain firewall"] == {"place": "chain firewall", "should": "1 rules", "is": "0 rules"}
+    assert drifts["chain stray-prerouting"] == {"place": "chain stray-prerouting", "should": "1 rules", "is": "0 rules"}
 
 
 def test_a_table_that_is_gone_is_named(unattended):
