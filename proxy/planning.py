@@ -110,7 +110,7 @@ class Planner:
         elif not assignment.stands_for(port.targets, ring=port.ring):
             order = {Scope.CLUSTER: (port.targets, port.ring)}
             assignment = self._assign(port.name, order, old.assignments)[Scope.CLUSTER]
-        return Draft(name=name, old=old, new=UsualServed(port, assignment))
+        return Draft(name=name, old=old, new=UsualServed(port, assignment).remembered())
 
     def settle(self, draft: Draft, *, accepted: bool) -> None:
         """Give back the numbers that only the losing side of a draft has."""
